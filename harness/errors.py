@@ -3,10 +3,10 @@
 
     HarnessError              message, hint, command to repeat by hand, log path
     ├── UserError             exit 64: bad option, file, key or value given by the user
-    ├── InfraError            exit 2: the harness's surroundings failed; no statement about the kernel
+    ├── InfraError            exit 2: the surroundings failed; no statement about the kernel
     │   ├── NetworkError      a download or a connection to a package mirror failed
     │   ├── StorageError      disk full, cache entry unusable, permission denied
-    │   └── MachineError      a machine or the connection to it failed (see model.machine.MachineEnd)
+    │   └── MachineError      a machine or the connection to it failed
     └── KernelError           exit 1: the kernel under test is at fault; recorded as a result
         ├── PatchError        a series does not apply; carries a PatchReport
         ├── ConfigError       a requested option did not stick; carries a ConfigProof

@@ -49,7 +49,7 @@ class Completed:
         return self.stderr.decode(errors="replace")
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818  (a state, not an error)
     """The run is being stopped (Ctrl-C, SIGTERM); raised out of waits in worker threads."""
 
 
@@ -97,8 +97,8 @@ class ProcessTable:
     def __init__(self) -> None:
         self._children: dict[int, Child] = {}
         self._lock = threading.Lock()
-        self.on_start: Callable[[int], None] = lambda pid: None
-        self.on_end: Callable[[int], None] = lambda pid: None
+        self.on_start: Callable[[int], None] = _ignore
+        self.on_end: Callable[[int], None] = _ignore
         self.stopping = threading.Event()
 
     def start(
@@ -157,6 +157,10 @@ class ProcessTable:
     def alive(self) -> tuple[int, ...]:
         with self._lock:
             return tuple(self._children)
+
+
+def _ignore(pid: int) -> None:
+    del pid
 
 
 TABLE = ProcessTable()

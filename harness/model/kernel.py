@@ -85,7 +85,7 @@ class PatchedTree:
 
 @dataclass(frozen=True, slots=True)
 class ConfigRow:
-    """One requested option. got: value after olddefconfig, "n" when unset, "" when no such symbol."""
+    """One requested option. got: value after olddefconfig, "n" if unset, "" if no such symbol."""
 
     symbol: str  # without CONFIG_
     requested: str
