@@ -41,6 +41,24 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Accel:
+    """The accelerator QEMU uses and why: ("kvm" | "tcg", a sentence)."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QemuInstall:
+    """A QEMU to start. argv_prefix stands before the arguments (loader, binary, -L directories)."""
+
+    argv_prefix: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]  # added to the environment
+    version: str  # "11.1.3"
+    origin: str  # "system" or "cache"
+
+
+@dataclass(frozen=True, slots=True)
 class VmSpec:
     """A virtual machine to start. Disk paths are local to the machine that runs QEMU."""
 
