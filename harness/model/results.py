@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
+
+from harness.model.kernel import ConfigRow
 
 
 class Outcome(StrEnum):
@@ -99,6 +102,8 @@ class SubtestResult:
 class TestResult:
     """One kselftest program run on one machine."""
 
+    __test__: ClassVar[bool] = False  # for pytest: its name only looks like a test class
+
     machine: str
     role: str
     collection: str
@@ -126,7 +131,7 @@ class StageRecord:
     name: str
     start_s: float
     end_s: float
-    state: str  # "ok", "failed", "cached", "interrupted"
+    state: str  # "ok", "failed", "cached", "interrupted", "running" (a partial result)
     note: str = ""
 
 
@@ -134,7 +139,8 @@ class StageRecord:
 class Failure:
     """A failure that is not a test's: patch, config, build, boot, infrastructure."""
 
-    kind: str  # "patch", "config", "build", "boot", "crash", "infra", "user", "interrupted"
+    # "patch", "config", "build", "boot", "crash", "oracle", "infra", "user", "interrupted"
+    kind: str
     role: str  # "host", "guest", "" when neither
     message: str
     hint: str = ""
@@ -177,6 +183,7 @@ class KernelRecord:
     cached: bool
     build_s: float
     config_proof: str  # path relative to the run directory
+    config_rows: tuple[ConfigRow, ...] = ()  # the proof itself: every requested option
 
 
 @dataclass(frozen=True, slots=True)
