@@ -59,6 +59,26 @@ class QemuInstall:
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """A further raw disk image of a VM, read-only. serial: at most 20 characters (virtio-blk)."""
+
+    path: str
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailure:
+    """Why a kernel did not come up. Build ids are hex, "" when nothing answered."""
+
+    machine: str
+    end: MachineEnd
+    waited_s: float
+    console_tail: str
+    expected_build_id: str = ""
+    running_build_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VmSpec:
     """A virtual machine to start. Disk paths are local to the machine that runs QEMU."""
 
@@ -71,6 +91,9 @@ class VmSpec:
     append: str  # kernel command line without console= and root=
     root_image: str  # raw ext4 image, attached read-only with a throw-away overlay
     extra_args: tuple[str, ...] = ()  # further QEMU arguments (platform devices)
+    disks: tuple[Disk, ...] = ()  # e.g. the guest's root image, attached to the host VM
+    cpu: str = ""  # QEMU CPU model; "" for the default of the accelerator
+    root_ports: int = 2  # empty PCIe root ports rp0, rp1, ... for hotplug
 
 
 class Console(Protocol):
