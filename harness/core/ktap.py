@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""KTAP and TAP 13/14 text to cases and problems.
+
+The nesting of a line is its column: "# ok 1 x" (runner.sh) and "  ok 1 x" (KTAP) are both
+one level down. A block is a run of lines of one column; when a line of a smaller column
+comes, the block's points become the subtests of the next point there. Kernel log lines and
+plain lines are separate streams, so that either may interrupt the other.
+
+Nothing here raises on any input, and nothing invents a pass: whatever is planned or
+announced and has no result line becomes MISSING, whatever contradicts becomes a problem.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.core import ktap_lines as lines
+from harness.core.ktap_tree import Names, Node, cases_of, leaves, node_of
+from harness.model.results import KtapProblem, KtapReport, Outcome
+
+_DEPTH_MAX = 32  # deeper lines stay on the deepest level: bounds ids and recursion
+_MISSING_MAX = 1000  # single MISSING cases per report; beyond, one per block stands for the rest
+_TOP_LEVEL_TAP = re.compile(r"^(?:K?TAP version [0-9]|1\.\.[0-9])", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class _Block:
+    """The lines of one column up to their parent's result."""
+
+    column: int
+    line: int
+    version: bool = False
+    plan: int | None = None
+    plan_line: int = 0
+    skip: str | None = None  # reason of "1..0 # SKIP reason"
+    bail: str = ""
+    name: str = ""  # from "# Subtest: name": what its parent will be called
+    points: int = 0
+    absent: int = 0  # announced, but without a result: stand for planned numbers
+    note: str = ""  # first diagnosis since the last point
+    numbers: set[int] = field(default_factory=set)
+    out_of_order: bool = False
+    nodes: list[Node] = field(default_factory=list)
+    tally: dict[Outcome, int] = field(default_factory=dict)
+    announced: dict[str, int] = field(default_factory=dict)  # name -> line, no result yet
+    pending: list[Node] = field(default_factory=list)  # subtests of the next point
+    pending_skip: str | None = None
+    pending_name: str = ""
+    kunit_totals: tuple[int, tuple[int, int, int]] | None = None  # line, (pass, fail, skip)
+
+    @property
+    def started(self) -> bool:
+        return self.version or self.plan is not None or self.points > 0
+
+
+class _Shared:
+    """What all streams of one parse share."""
+
+    def __init__(self) -> None:
+        self.problems: list[KtapProblem] = []
+        self.missing_left = _MISSING_MAX
+
+    def problem(self, line: int, text: str) -> None:
+        self.problems.append(KtapProblem(line, text))
+
+
+class _Stream:
+    """The stack machine over one stream's lines."""
+
+    def __init__(self, shared: _Shared, unnumbered: bool) -> None:
+        self.shared = shared
+        self.unnumbered = unnumbered  # the stream has a plan or version in column 0
+        self.stack = [_Block(-1, 0)]
+        self.subtest = ""  # a TAP 14 "# Subtest: name" that announces the next block
+        self.too_deep = False
+
+    def feed(self, number: int, text: str, cut: bool) -> None:
+        """Take one line without its log prefix."""
+        if "selftests: " in text and self._feed_glued(number, text):
+            return
+        match = lines.LEAD.match(text)
+        lead = match[0] if match else ""
+        body = text[len(lead) :]
+        if "\t" in lead:
+            lead = lead.expandtabs(4)
+        if "#" in lead:
+            self._comment(number, lead.rindex("#"), body)
+            if lead.endswith("#"):
+                return
+        first = body[:1]
+        if first in ("o", "n"):
+            self._maybe_point(number, len(lead), body, cut)
+        elif first == "1":
+            self._maybe_plan(number, len(lead), body, cut)
+        elif first in ("K", "T") and lines.VERSION.match(body):
+            self._version(number, len(lead))
+        elif first in ("B", "b"):
+            bail = lines.BAIL.match(body)
+            if bail:
+                block = self._level(len(lead), number)
+                block.bail = f"Bail out! {lines.tidy(bail[1])}".strip()
+                self.shared.problem(number, block.bail)
+
+    def finish(self) -> list[Node]:
+        """Close everything; the top-level nodes."""
+        while len(self.stack) > 1:
+            self._pop()
+        return self.stack[0].pending
+
+    def _feed_glued(self, number: int, text: str) -> bool:
+        """Split "# last words of a testok 1 selftests: ..." where that result is awaited."""
+        for match in lines.GLUED.finditer(text):
+            if not text[: match.start()].strip("# \t"):
+                return False
+            for block in self.stack:
+                if match[1] in block.announced:
+                    self.feed(number, text[: match.start()], True)
+                    self.feed(number, " " * block.column + text[match.start() :], False)
+                    return True
+        return False
+
+    def _comment(self, number: int, column: int, body: str) -> None:
+        """Headers that announce a test, and totals."""
+        match = lines.SELFTEST.match(body)
+        if match:
+            block = self._level(column, number)
+            if block.pending:
+                self._adopt_orphans(block)
+            block.announced[lines.tidy(match[0])] = number
+            return
+        match = lines.SUBTEST.match(body)
+        if match:
+            top = self.stack[-1]
+            nested = len(self.stack) > 2
+            if nested and top.column == column and top.plan is None and not top.points:
+                top.name = lines.tidy(match[1])
+            else:
+                self.subtest = lines.tidy(match[1])
+            return
+        block_or_none = next((b for b in self.stack if b.column == column), None)
+        if block_or_none is None:
+            return
+        match = lines.RUN.match(body)
+        if match:
+            block_or_none.announced[lines.tidy(match[1])] = number
+            return
+        match = lines.TOTALS.match(body)
+        if match:
+            self._totals(number, block_or_none, match)
+        elif not block_or_none.note:
+            block_or_none.note = lines.diagnosis(body)
+
+    def _totals(self, number: int, block: _Block, match: re.Match[str]) -> None:
+        passed, failed, xfail, xpass, skip, error = (int(n or 0) for n in match.groups()[:6])
+        if match[7] is not None:  # KUnit: counts leaves; checked when the suite's result comes
+            block.kunit_totals = number, (passed, failed, skip)
+            return
+        seen = _summary(block.tally)
+        said = (passed, failed + xpass + error, xfail, skip)
+        if seen != said:
+            self.shared.problem(
+                number,
+                "Totals contradict the results seen (pass, fail+xpass+error, xfail, skip): "
+                f"{said} against {seen}",
+            )
+
+    def _version(self, number: int, column: int) -> None:
+        block = self._level(column, number)
+        if block.started or block.announced:
+            self._pop()
+            block = self._level(column, number)
+        block.version = True
+
+    def _maybe_plan(self, number: int, column: int, body: str, cut: bool) -> None:
+        text, torn = lines.without_kernel_message(body)
+        match = lines.PLAN.match(text)
+        if not match:
+            return
+        self._doubt(number, torn, cut)
+        block = self._level(column, number)
+        if block.plan is not None:
+            if block.points < block.plan:
+                self.shared.problem(number, "second plan before the first one was fulfilled")
+            self._pop()
+            block = self._level(column, number)
+        block.plan, block.plan_line = int(match[1]), number
+        note = lines.read_point(True, f"# {match[2]}") if match[2] else None
+        if note is not None and note.outcome is Outcome.SKIP and block.plan == 0:
+            block.skip = note.reason
+        elif block.plan == 0:
+            self.shared.problem(number, "plan 1..0 without SKIP: nothing was tested")
+
+    def _maybe_point(self, number: int, column: int, body: str, cut: bool) -> None:
+        text, torn = lines.without_kernel_message(body)
+        match = lines.POINT.match(text)
+        if not match:
+            return
+        top = self.stack[-1]
+        known = top.column == column and (top.version or top.plan is not None)
+        if match[2] is None and not known:
+            dashed = match[3].startswith("-")
+            if column or not (self.unnumbered or dashed):
+                return  # "ok, let us start": prose
+        self._doubt(number, torn, cut)
+        point = lines.read_point(not match[1], match[3])
+        if point.problem:
+            self.shared.problem(number, point.problem)
+        block = self._level(column, number, takes_pending=True)
+        self._count(number, block, int(match[2]) if match[2] else None)
+        if torn:
+            point = self._torn(block, point)
+        elif block.note and not match[3].count("#"):
+            point = lines.with_diagnosis(point, block.note)
+        block.note = ""
+        self._add(number, block, point)
+
+    def _doubt(self, number: int, torn: bool, cut: bool) -> None:
+        if torn:
+            self.shared.problem(number, "a kernel message cuts this line: its end is lost")
+        elif cut:
+            self.shared.problem(number, "no newline ends this line: it may be cut off")
+
+    @staticmethod
+    def _torn(block: _Block, point: lines.Point) -> lines.Point:
+        """A result whose directive may be lost is no pass; its full name may be announced."""
+        last = next(reversed(block.announced), "")
+        name = last if last.startswith(point.name) else point.name
+        if point.outcome is not Outcome.PASS:
+            return point._replace(name=name)
+        return lines.Point(name, Outcome.MISSING, "a kernel message cut the result line", "")
+
+    def _count(self, number: int, block: _Block, index: int | None) -> None:
+        block.points += 1
+        expected = block.points
+        if index is not None and index != expected and not block.out_of_order:
+            block.out_of_order = True
+            self.shared.problem(number, f"test number {index} where {expected} was expected")
+        block.numbers.add(expected if index is None else index)
+
+    def _add(self, number: int, block: _Block, point: lines.Point) -> None:
+        block.announced.pop(point.name, None)
+        block.tally[point.outcome] = block.tally.get(point.outcome, 0) + 1
+        match = lines.SELFTEST.match(point.name)
+        parts = (match[1], match[2]) if match else (point.name or f"#{block.points}",)
+        outcome, reason = point.outcome, point.reason
+        kids, block.pending = block.pending, []
+        skip, block.pending_skip = block.pending_skip, None
+        block.pending_name = ""
+        if skip is not None and not kids and outcome in (Outcome.PASS, Outcome.SKIP):
+            outcome, reason = Outcome.SKIP, reason or skip
+        node = node_of(parts, outcome, reason, number, kids)
+        if kids and outcome.good and (node.bad or node.missing):
+            what = "failed" if node.bad else "missing"
+            self.shared.problem(number, f"parent says {outcome}, but a subtest is {what}")
+        if kids and block.kunit_totals is not None:
+            self._check_kunit_totals(block.kunit_totals, kids)
+        block.kunit_totals = None
+        block.nodes.append(node)
+
+    def _check_kunit_totals(
+        self, totals: tuple[int, tuple[int, int, int]], kids: list[Node]
+    ) -> None:
+        line, said = totals
+        results = list(leaves(kids))
+        seen = tuple(
+            sum(leaf.outcome is kind for leaf in results)
+            for kind in (Outcome.PASS, Outcome.FAIL, Outcome.SKIP)
+        )
+        if seen != said:
+            self.shared.problem(
+                line,
+                f"Totals contradict the results seen (pass, fail, skip): {said} against {seen}",
+            )
+
+    def _level(self, column: int, number: int, *, takes_pending: bool = False) -> _Block:
+        """The open block of this column, opened if need be; deeper ones are closed."""
+        while self.stack[-1].column > column:
+            self._pop()
+        outer = self.stack[-1]
+        if outer.column == column:
+            return outer
+        if len(self.stack) > _DEPTH_MAX:
+            if not self.too_deep:
+                self.too_deep = True
+                self.shared.problem(number, f"nested deeper than {_DEPTH_MAX} levels")
+            return outer
+        block = _Block(column, number, name=self.subtest)
+        self.subtest = ""
+        if takes_pending and outer.pending:
+            block.pending, outer.pending = outer.pending, []
+        self.stack.append(block)
+        return block
+
+    def _pop(self) -> None:
+        block = self.stack.pop()
+        outer = self.stack[-1]
+        top_level = len(self.stack) == 1
+        self._close(block, top_level)
+        if block.skip is not None and not block.nodes:
+            if top_level:
+                block.nodes.append(node_of((), Outcome.SKIP, block.skip, block.plan_line, []))
+            else:
+                outer.pending_skip = block.skip
+        if block.nodes:
+            outer.pending.extend(block.nodes)
+            outer.pending_name = block.name
+
+    def _close(self, block: _Block, top_level: bool) -> None:
+        if block.pending:
+            self._adopt_orphans(block)
+        for name, line in block.announced.items():
+            block.absent += 1
+            reason = block.bail or "started, but no result line was seen"
+            block.nodes.append(node_of(_parts(name), Outcome.MISSING, reason, line, []))
+        block.announced.clear()
+        if block.plan is not None:
+            if block.points > block.plan:
+                text = f"{block.points} results, but {block.plan} planned"
+                self.shared.problem(block.plan_line, text)
+            self._add_missing(block, block.plan - block.points - block.absent)
+        elif top_level and block.nodes:
+            self.shared.problem(block.line, "no plan: missing results cannot be noticed")
+        elif top_level:
+            self.shared.problem(block.line, "no result and no plan")
+
+    def _add_missing(self, block: _Block, count: int) -> None:
+        """MISSING cases for `count` planned numbers that were not seen."""
+        if count <= 0 or block.plan is None:
+            return
+        self.shared.problem(
+            block.plan_line, f"{block.plan} results planned, {count} of them never came"
+        )
+        reason = block.bail or "planned, but no result line was seen"
+        index = 0
+        while count > 0 and index < block.plan:
+            index += 1
+            if index in block.numbers:
+                continue
+            if self.shared.missing_left <= 0:
+                reason = f"{count} planned results were not seen, this stands for all of them"
+                count = 1
+            self.shared.missing_left -= 1
+            count -= 1
+            node = node_of((f"#{index}",), Outcome.MISSING, reason, block.plan_line, [])
+            block.nodes.append(node)
+
+    def _adopt_orphans(self, block: _Block) -> None:
+        """Subtests whose parent printed no result: the announced parent is MISSING."""
+        kids, block.pending, block.pending_skip = block.pending, [], None
+        reason = block.bail or "subtests were seen, but not the result of their parent"
+        if block.announced:
+            name, line = block.announced.popitem()
+        elif block.pending_name:
+            name, line = block.pending_name, kids[-1].line
+        else:
+            self.shared.problem(kids[-1].line, reason)
+            block.nodes.extend(kids)
+            return
+        block.pending_name = ""
+        block.absent += 1
+        self.shared.problem(line, f"{name}: {reason}")
+        block.nodes.append(node_of(_parts(name), Outcome.MISSING, reason, line, kids))
+
+
+def _summary(tally: dict[Outcome, int]) -> tuple[int, int, int, int]:
+    """(pass, fail+xpass+error, xfail, skip) of a block's own results."""
+    failed = sum(tally.get(kind, 0) for kind in (Outcome.FAIL, Outcome.TIMEOUT, Outcome.XPASS))
+    passed, xfail = tally.get(Outcome.PASS, 0), tally.get(Outcome.XFAIL, 0)
+    return passed, failed, xfail, tally.get(Outcome.SKIP, 0)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    match = lines.SELFTEST.match(name)
+    return (match[1], match[2]) if match else (name,)
+
+
+def parse(data: bytes | str, *, root: tuple[str, ...] = ()) -> KtapReport:
+    """Parse KTAP or TAP text, as a test printed it or as a console or kernel log holds it.
+
+    root is put before every id. Never raises; linear in the size of the input. Only leaf
+    cases are reported, and a parent whose failure no subtest shows. Unnamed points and
+    absent ones are called "#<number>". An input without any result gives a problem.
+    """
+    shared = _Shared()
+    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+    plain_tap = bool(_TOP_LEVEL_TAP.search(text))
+    streams: dict[str, _Stream] = {"": _Stream(shared, plain_tap)}
+    prefixes = lines.Prefixes()
+    for line in lines.cleaned_lines(text):
+        name, body = prefixes.split(line.text)
+        stream = streams.get(name)
+        if stream is None:
+            stream = streams[name] = _Stream(shared, False)
+        stream.feed(line.number, body, line.cut)
+    nodes = [node for stream in streams.values() for node in stream.finish()]
+    if len(streams) > 1:
+        nodes.sort(key=lambda node: node.line)
+    cases = tuple(cases_of(nodes, root, Names()))
+    if not cases:
+        shared.problem(0, "no test result in the input")
+    problems = tuple(sorted(shared.problems, key=lambda problem: problem.line))
+    return KtapReport(cases, problems)
+
+
+def to_json(report: KtapReport) -> dict[str, Any]:
+    """The report as plain JSON data: {"cases": [...], "problems": [...]}."""
+    return {
+        "cases": [
+            {
+                "id": list(case.id),
+                "outcome": str(case.outcome),
+                "reason": case.reason,
+                "line": case.line,
+            }
+            for case in report.cases
+        ],
+        "problems": [{"line": problem.line, "text": problem.text} for problem in report.problems],
+    }

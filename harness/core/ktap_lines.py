@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The single lines of KTAP: cleaning, log prefixes, and what one result line says.
+
+Sources: Documentation/dev-tools/ktap.rst, tools/testing/selftests/kselftest.h,
+kselftest_harness.h, kselftest/runner.sh, kselftest/ktap_helpers.sh, and TAP 13/14.
+Every regular expression here is anchored or free of nested repetition: linear time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from harness.model.results import Outcome
+
+_ANSI = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[()][0-9A-B]|[@-Z\\-_])"
+)
+_UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+_STAMP = r"\[ *[0-9]{1,10}\.[0-9]{6}\](?:\[ *[TC][0-9]{1,10}\])? ?"
+_CTIME = r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}\] "
+_DATE = r"(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,+Z-]{8,30})"
+_SYSLOG = rf"{_DATE} \S{{1,64}} kernel: (?:{_STAMP})?"
+_KMSG = r"[0-9]{1,3},[0-9]{1,20},[0-9]{1,20},[^;\n]{1,20};"
+_LEVEL = r"(?:<[0-9]{1,3}>)?(?:[a-z]{1,8} *:[a-z]{1,8} *: )?"
+_KERNEL_PREFIX = re.compile(rf"{_LEVEL}(?:{_STAMP}|{_CTIME}|{_SYSLOG}|{_KMSG})|<[0-9]{{1,3}}>")
+_KERNEL_INSIDE = re.compile(_STAMP)
+_NAMED_PREFIX = re.compile(r"([^#\n]{1,80}?[ :\]>|\t])K?TAP version [0-9]{1,3}\s*$")
+_DIGITS = re.compile(r"(?:\\ )*[0-9]+")
+_NAMED_PREFIXES_MAX = 8
+
+VERSION = re.compile(r"K?TAP version [0-9]{1,3}\s*$")
+PLAN = re.compile(r"1\.\.([0-9]{1,18})\s*(?:#\s*(.*))?$")
+POINT = re.compile(r"(not )?ok(?=\s|#|$)(?:\s+([0-9]{1,18})(?![\w.]))?\s*(.*)$")
+BAIL = re.compile(r"bail out!\s*(.*)$", re.IGNORECASE)
+LEAD = re.compile(r"[# \t]*")
+SELFTEST = re.compile(r"selftests: (\S+): (\S.*)$")
+RUN = re.compile(r"\s*RUN\s+(\S.*) \.\.\.\s*$")
+SUBTEST = re.compile(r"\s*Subtest: (.*)$")
+TOTALS = re.compile(
+    r"\s*Totals: pass:([0-9]{1,18}) fail:([0-9]{1,18})(?: xfail:([0-9]{1,18}))?"
+    r"(?: xpass:([0-9]{1,18}))? skip:([0-9]{1,18})(?: error:([0-9]{1,18}))?"
+    r"(?: total:([0-9]{1,18}))?\s*$"
+)
+# A test's last output without a newline, and the result that runner.sh printed right behind it.
+GLUED = re.compile(r"(?:not )?ok [0-9]{1,18} (selftests: \S+: [^#\n]*[^#\s])")
+
+_HASH = re.compile(r"(?:^|\s)#|(?<=\S)#(?=\s*(?:SKIP|TODO|XFAIL|XPASS|TIMEOUT|ERROR)\b)")
+_DIRECTIVE = re.compile(
+    r"(skip(?:ped)?|todo|xfail|xpass|timeout|error)(?![\w=-])[:\s]*(.*)$", re.IGNORECASE
+)
+_TEXT_MAX = 2000
+
+
+class Line(NamedTuple):
+    """One cleaned line. number: 1-based; cut: no newline ended it."""
+
+    number: int
+    text: str
+    cut: bool
+
+
+class Point(NamedTuple):
+    """What a result line says. name "" when unnamed; problem "" when the line is consistent."""
+
+    name: str
+    outcome: Outcome
+    reason: str
+    problem: str
+
+
+def cleaned_lines(data: bytes | str) -> Iterator[Line]:
+    """Lines without CR, ANSI escapes and NUL padding; a NUL inside a line becomes U+FFFD.
+
+    A bare CR separates pieces that share one line number.
+    """
+    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+    if text.startswith("\ufeff"):
+        text = text[1:]
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
+    rows = text.split("\n")
+    last = len(rows)
+    for number, row in enumerate(rows, 1):
+        if number == last and not row:
+            return
+        for piece in row.rstrip("\r").split("\r") if "\r" in row else (row,):
+            clean = piece.strip("\0").replace("\0", "\ufffd") if "\0" in piece else piece
+            yield Line(number, clean, number == last)
+
+
+class Prefixes:
+    """Finds the log prefix of a line, and by it the stream that the line belongs to."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, re.Pattern[str]] = {}
+        self._active: re.Pattern[str] | None = None
+
+    def split(self, text: str) -> tuple[str, str]:
+        """(stream, text without prefix); stream "" is plain output, "kernel" a kernel log."""
+        if text and text[0] not in "#on ":
+            match = _KERNEL_PREFIX.match(text)
+            if match:
+                return "kernel", text[match.end() :]
+        if "TAP version " in text:
+            self._learn(text)
+        if self._active is not None:
+            match = self._active.match(text)
+            if match:
+                return self._active.pattern, text[match.end() :]
+        return "", text
+
+    def _learn(self, text: str) -> None:
+        """A version line behind an unknown prefix teaches that prefix, numbers left open."""
+        match = _NAMED_PREFIX.match(text)
+        if not match or not match[1].strip():
+            return
+        shape = _DIGITS.sub(lambda _: " *+[0-9]++", re.escape(match[1]))
+        if shape not in self._named:
+            if len(self._named) >= _NAMED_PREFIXES_MAX:
+                return
+            self._named[shape] = re.compile(shape)
+        self._active = self._named[shape]
+
+
+def tidy(text: str) -> str:
+    """Text fit for a report: one line, no control characters or lone surrogates, bounded."""
+    text = _UNPRINTABLE.sub("\ufffd", text.strip())
+    return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + "..."
+
+
+def without_kernel_message(text: str) -> tuple[str, bool]:
+    """Cut off a kernel message that landed inside the line; True when there was one."""
+    if "[" not in text:
+        return text, False
+    match = _KERNEL_INSIDE.search(text)
+    return (text[: match.start()], True) if match else (text, False)
+
+
+def read_point(ok: bool, rest: str) -> Point:
+    """Read what follows the number of a result line."""
+    if rest.startswith("-"):
+        rest = rest[1:].lstrip()
+    plain = Outcome.PASS if ok else Outcome.FAIL
+    if "#" not in rest:
+        return Point(tidy(_unescape(rest)), plain, "", "")
+    name, *notes = (part.strip() for part in _HASH.split(rest))
+    name = tidy(_unescape(name))
+    for note in notes:
+        match = _DIRECTIVE.match(note)
+        if match:
+            said = _directive(ok, match[1], tidy(match[2]))
+            if said is not None:
+                outcome, reason, problem = said
+                others = tidy(" # ".join(n for n in notes if n and n is not note))
+                return Point(name, outcome, reason or others, problem)
+    reason = tidy(" # ".join(n for n in notes if n))
+    # runner.sh has no case for KSFT_XPASS (exit 3): it prints "not ok ... # exit=3".
+    if not ok and notes[-1] == "exit=3":
+        return Point(name, Outcome.XPASS, reason, "")
+    return Point(name, plain, reason, "")
+
+
+def diagnosis(comment: str) -> str:
+    """What a comment of kselftest_harness.h says about a failure; "" when nothing."""
+    if comment.endswith("Test terminated by timeout"):
+        return "terminated by timeout"
+    start = comment.find(":Expected ")
+    return tidy(comment[start + 1 :]) if start >= 0 else ""
+
+
+def with_diagnosis(point: Point, note: str) -> Point:
+    """A failed point with the reason that the comments before it gave."""
+    if point.outcome is not Outcome.FAIL:
+        return point
+    timed_out = note == "terminated by timeout"
+    return point._replace(outcome=Outcome.TIMEOUT if timed_out else Outcome.FAIL, reason=note)
+
+
+def _directive(ok: bool, word: str, reason: str) -> tuple[Outcome, str, str] | None:
+    """Outcome, reason and problem of a directive; None when it is only diagnostic text."""
+    kind = word.upper()
+    if kind in ("SKIP", "SKIPPED"):
+        return Outcome.SKIP, reason, ""
+    if kind == "XFAIL":  # kselftest.h prints an expected failure as "ok N # XFAIL reason"
+        return Outcome.XFAIL, reason, ""
+    if kind == "TODO":
+        return (Outcome.XPASS if ok else Outcome.XFAIL), reason, ""
+    if ok and word != kind:
+        return None  # "ok 3 waits # timeout 30 ms": prose
+    if kind == "XPASS":
+        return Outcome.XPASS, reason, ""
+    problem = f"'ok' contradicts the directive {kind}" if ok else ""
+    if kind == "TIMEOUT":
+        return Outcome.TIMEOUT, reason, problem
+    return Outcome.FAIL, f"error: {reason}" if reason else "error", problem
+
+
+def _unescape(name: str) -> str:
+    return name.replace("\\#", "#").replace("\\\\", "\\") if "\\" in name else name
