@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""reproduce.sh: a POSIX shell script in the run directory that runs the same thing again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from harness.model.results import KernelRecord, RunResult
+from harness.report.text import one_line
+
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_PLAIN_ID = re.compile(r"[0-9A-Za-z]+")
+
+_HEAD = """\
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Runs {run_id} again, with the plan and series copied beside this script.
+# The result goes to "reproduced/" beside it, or to the directory named by $REPRODUCE_RUNS.
+#
+# Written by tdisp-harness {version}{at_commit}.
+{how_to_get}#
+# The original verdict:
+#   {verdict}
+set -u
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd) || exit 2
+harness=${{TDISP_HARNESS:-tdisp-harness}}
+runs=${{REPRODUCE_RUNS:-$here/reproduced}}
+
+say() {{ printf 'reproduce: %s\\n' "$*" >&2; }}
+
+if ! command -v "$harness" >/dev/null 2>&1; then
+    say "$harness not found; put it on PATH or set TDISP_HARNESS to its path (see the head of $0)"
+    exit 2
+fi
+mkdir -p -- "$runs" || exit 2
+"""
+
+_PIN_TREE = """
+# The kernel tree may have moved on: give the harness a borrowed clone that stands at the commit.
+commit={commit}
+tree={tree}
+pinned=$runs/tree-$commit
+if ! git -C "$tree" cat-file -e "$commit^{{commit}}"; then
+    say "$tree does not hold commit $commit; fetch it there first"
+    exit 2
+fi
+if ! [ -d "$pinned" ]; then
+    git clone --quiet --shared --no-checkout -- "$tree" "$pinned" || exit 2
+fi
+git -C "$pinned" update-ref --no-deref HEAD "$commit" || exit 2
+"""
+
+_RUN = """
+# The arguments are the user's own, letter by letter.
+# shellcheck disable=SC2016
+{command}
+status=$?
+"""
+
+_CHECK = """
+# The same source? Packages move; the run above says what it took.
+result=$runs/latest/result.json
+check() {{ # role, what, expected
+    if [ -f "$result" ] && ! grep -qF "\\"$3\\"" "$result"; then
+        say "note: $1 kernel: the original run used $2 $3, this run did not"
+    fi
+}}
+{checks}
+exit "$status"
+"""
+
+
+def render(
+    result: RunResult,
+    args: Sequence[str],
+    *,
+    harness_commit: str,
+    files: Mapping[str, str],
+) -> str:
+    """The script's text, to be written executable as reproduce.sh in the run directory.
+
+    args: the arguments after the program's name, as the user gave them.
+    harness_commit: commit of the harness, with "-dirty" when it had local changes; "" if unknown.
+    files: argument value as the user gave it (a plan, a series) -> path of its copy relative to the
+    run directory, e.g. {"/home/me/v2": "series/guest/v2"}. An argument that is a key, or ends in
+    "=key", is pointed at the copy.
+    """
+    arguments = _without_runs_dir(args)
+    tree = _option(arguments, "--tree")
+    git_ids = {k.source_id for k in result.kernels if k.source_kind == "git"}
+    commit = git_ids.pop() if len(git_ids) == 1 else ""
+    pin = bool(tree) and _COMMIT.fullmatch(commit) is not None
+    words = [_word(argument, files, tree if pin else "") for argument in arguments]
+    text = _HEAD.format(
+        run_id=_comment(result.run_id),
+        version=_comment(result.harness_version),
+        at_commit=f", commit {_comment(harness_commit)}" if harness_commit else "",
+        how_to_get=_how_to_get(harness_commit),
+        verdict=f"{result.verdict.value}, exit code {result.exit_code}",
+    )
+    if pin:
+        text += _PIN_TREE.format(commit=commit, tree=shlex.quote(tree))
+    first, rest = words[:1], [*words[1:], '--runs-dir "$runs"']
+    lines = ['"$harness"', *first, *_pair_options(rest)]
+    text += _RUN.format(command=" \\\n    ".join(lines))
+    checks = [_source_check(kernel) for kernel in result.kernels]
+    return text + _CHECK.format(checks="\n".join(filter(None, checks)) or ":")
+
+
+def _how_to_get(harness_commit: str) -> str:
+    commit = harness_commit.removesuffix("-dirty")
+    if not _COMMIT.fullmatch(commit):
+        return "# Its commit is not known: it did not run from a git checkout.\n"
+    short = commit[:12]
+    text = (
+        "# To get that harness, in a checkout of its repository:\n"
+        f"#   git fetch --all && git worktree add ../tdisp-harness-{short} {commit}\n"
+        f"#   cd ../tdisp-harness-{short} && python3 -m venv .venv && .venv/bin/pip install .\n"
+        '#   TDISP_HARNESS="$PWD/.venv/bin/tdisp-harness" sh <this script>\n'
+    )
+    if harness_commit.endswith("-dirty"):
+        text += "# It had local changes on top of the commit, which are not kept here.\n"
+    return text
+
+
+def _without_runs_dir(args: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for argument in args:
+        if skip:
+            skip = False
+        elif argument == "--runs-dir":
+            skip = True
+        elif not argument.startswith("--runs-dir="):
+            kept.append(argument)
+    return kept
+
+
+def _option(args: Sequence[str], name: str) -> str:
+    """The last value of an option, "" when it was not given."""
+    value = ""
+    for index, argument in enumerate(args):
+        if argument == name and index + 1 < len(args):
+            value = args[index + 1]
+        elif argument.startswith(f"{name}="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def _word(argument: str, files: Mapping[str, str], tree: str) -> str:
+    """One argument as a shell word, pointed at the copy or at the pinned tree."""
+    if tree and argument in (tree, f"--tree={tree}"):
+        return argument[: -len(tree)] + '"$pinned"'
+    for original in sorted(files, key=len, reverse=True):
+        prefix = argument[: -len(original)] if original else ""
+        if original and argument.endswith(original) and (not prefix or prefix.endswith("=")):
+            copy = shlex.quote(files[original])
+            return (shlex.quote(prefix) if prefix else "") + f'"$here"/{copy}'
+    return shlex.quote(argument)
+
+
+def _pair_options(words: Sequence[str]) -> list[str]:
+    """An option and its value on one line."""
+    lines: list[str] = []
+    for word in words:
+        bare_option = bool(lines) and re.fullmatch(r"--?[a-z-]+", lines[-1]) is not None
+        if bare_option and not word.startswith("-"):
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _source_check(kernel: KernelRecord) -> str:
+    if not _PLAIN_ID.fullmatch(kernel.source_id):
+        return ""
+    what = f"{kernel.source_kind} {kernel.source_version}"
+    return f"check {shlex.quote(kernel.role)} {shlex.quote(_comment(what))} {kernel.source_id}"
+
+
+def _comment(text: str) -> str:
+    """Text that cannot leave its comment line."""
+    return one_line(text, 120).replace("\\", "/")

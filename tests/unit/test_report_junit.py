@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""junit.xml: structure, nothing bad ever turns green, hostile text stays XML."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import report_samples
+from junitparser import JUnitXml
+
+from harness.model.results import Outcome, RunResult, SubtestResult, Verdict
+from harness.report import junit
+
+SAMPLES = report_samples.everything()
+
+
+def written(result: RunResult, directory: Path) -> ElementTree.Element:
+    report_samples.fill_run_dir(result, directory)
+    path = directory / "junit.xml"
+    junit.write(path, result)
+    return ElementTree.parse(path).getroot()
+
+
+def case(root: ElementTree.Element, classname: str, name: str) -> ElementTree.Element:
+    found = [c for c in root.iter("testcase") if c.get("classname") == classname]
+    return next(c for c in found if c.get("name") == name)
+
+
+def kinds(root: ElementTree.Element) -> dict[str, str]:
+    """ "classname name" -> tag of the verdict element."""
+    return {
+        f"{c.get('classname')} {c.get('name')}": c[0].tag if len(c) else "passed"
+        for c in root.iter("testcase")
+    }
+
+
+def test_subtests_are_cases(tmp_path: Path) -> None:
+    root = written(SAMPLES["failing"], tmp_path)
+    found = kinds(root)
+    assert found["guest.tsm.dma_freeze freeze/refuses_lock"] == "passed"
+    assert found["guest.tsm.dma_freeze freeze/unmap_after_accept"] == "failure"
+    assert found["guest.tsm.dma_freeze freeze/race_map"] == "failure"
+    assert found["guest.tsm.dma_freeze freeze/iova_link"] == "skipped"
+    assert found["guest.tsm.race_lock race_lock"] == "failure"
+    assert found["guest.tsm.p2p p2p"] == "skipped"
+    assert found["guest.tsm.fault_inject fault_inject"] == "failure"
+    assert found["guest.tsm.lab_ide lab_ide"] == "skipped"
+    assert "guest.tsm.dma_freeze (whole test)" not in found
+
+
+def test_a_failure_has_reason_splat_and_log(tmp_path: Path) -> None:
+    root = written(SAMPLES["failing"], tmp_path)
+    failure = case(root, "guest.tsm.dma_freeze", "freeze/unmap_after_accept")[0]
+    assert failure.get("message") == "dma_freeze.c:88: expected -EBUSY (-16), got 0"
+    assert failure.get("type") == "fail"
+    assert "dma_trust_unmap+0x8c" in (failure.text or "")
+    assert "# dma_freeze says hello" in (failure.text or "")
+    later = case(root, "guest.tsm.dma_freeze", "freeze/race_map")[0]
+    assert "log: ktap/guest/tsm/dma_freeze.log" in (later.text or "")
+    assert "dma_trust_unmap" not in (later.text or "")
+
+
+def test_counts_and_times(tmp_path: Path) -> None:
+    result = SAMPLES["failing"]
+    root = written(result, tmp_path)
+    cases = list(root.iter("testcase"))
+    assert int(root.get("tests", "")) == len(cases)
+    assert int(root.get("failures", "")) == sum(c.find("failure") is not None for c in cases)
+    assert int(root.get("skipped", "")) == 3
+    suite = next(s for s in root.iter("testsuite") if s.get("name") == "guest:tsm")
+    total = sum(test.duration_s for test in result.tests)
+    assert float(suite.get("time", "")) == pytest.approx(total)
+    assert sum(float(c.get("time", "0")) for c in cases) == pytest.approx(total, abs=0.1)
+
+
+def test_a_crash_with_only_good_subtests_is_not_green(tmp_path: Path) -> None:
+    test = report_samples.test_result("race", Outcome.CRASH, "the guest panicked")
+    test = replace(test, subtests=(SubtestResult(("first",), Outcome.PASS, ""),))
+    found = kinds(written(report_samples.run(Verdict.FAIL, (test,)), tmp_path))
+    assert found == {
+        "guest.tsm.race first": "passed",
+        "guest.tsm.race (whole test)": "failure",
+    }
+
+
+def test_a_splat_during_a_passing_test_is_a_failure(tmp_path: Path) -> None:
+    test = report_samples.test_result("dma_freeze", Outcome.PASS)
+    result = replace(report_samples.run(Verdict.FAIL, (test,)), splats=(report_samples.SPLAT,))
+    found = kinds(written(result, tmp_path))
+    name = "guest.tsm.dma_freeze splat guest:1041: WARNING in dma_trust_unmap"
+    assert found[name] == "failure"
+
+
+def test_every_splat_shows_once(tmp_path: Path) -> None:
+    between = replace(report_samples.SPLAT, test="")
+    elsewhere = replace(report_samples.SPLAT, machine="host", role="host")
+    result = replace(SAMPLES["failing"], splats=(report_samples.SPLAT, between, elsewhere))
+    root = written(result, tmp_path)
+    own = [c.get("name") for c in root.iter("testcase") if c.get("classname") == "harness"]
+    assert own == [
+        "splat guest:1041: WARNING in dma_trust_unmap",
+        "splat host:1041: WARNING in dma_trust_unmap",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sample", "name", "tag"),
+    [
+        ("patch_failure", "harness patch guest", "failure"),
+        ("config_failure", "harness config guest", "failure"),
+        ("boot_failure", "harness boot guest", "failure"),
+        ("infra", "harness infra guest", "error"),
+        ("infra", "guest.tsm.rebind rebind", "error"),
+        ("all_skipped", "harness nothing tested", "skipped"),
+    ],
+)
+def test_run_level_results(sample: str, name: str, tag: str, tmp_path: Path) -> None:
+    assert kinds(written(SAMPLES[sample], tmp_path))[name] == tag
+
+
+def test_patch_failure_says_how_to_repeat(tmp_path: Path) -> None:
+    failure = case(written(SAMPLES["patch_failure"], tmp_path), "harness", "patch guest")[0]
+    assert "hint: rebase the series" in (failure.text or "")
+    assert "repeat by hand: git am" in (failure.text or "")
+    assert "dma-iommu.c:812" in (failure.text or "")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_junitparser_reads_it_back(name: str, tmp_path: Path) -> None:
+    result = SAMPLES[name]
+    report_samples.fill_run_dir(result, tmp_path)
+    junit.write(tmp_path / "junit.xml", result)
+    assert JUnitXml.fromfile(str(tmp_path / "junit.xml")).tests >= 0
+    assert (tmp_path / "junit.xml").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_failed_run_is_never_green(name: str, tmp_path: Path) -> None:
+    result = SAMPLES[name]
+    root = written(result, tmp_path)
+    bad = {tag for tag in kinds(root).values() if tag in ("failure", "error")}
+    if result.verdict is Verdict.FAIL:
+        assert "failure" in bad
+    if result.verdict is Verdict.PASS:
+        assert not bad
+
+
+def test_hostile_text_is_visible_not_active(tmp_path: Path) -> None:
+    root = written(SAMPLES["hostile"], tmp_path)
+    failure = next(c for c in root.iter("testcase") if "guest.tsm" in (c.get("classname") or ""))[0]
+    assert "</script>" in (failure.text or "")
+    assert "<U+0000>" in (failure.text or "")
+    assert "<U+202E>txt.exe" in (failure.text or "")
+    assert "TAIL" in (failure.text or "")
+    raw = (tmp_path / "junit.xml").read_bytes()
+    assert b"\x1b" not in raw
+    assert b"\x00" not in raw

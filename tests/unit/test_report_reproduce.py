@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""reproduce.sh: what it pins, that shellcheck likes it, and that it runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import report_samples
+
+from harness.model.results import RunResult, Verdict
+from harness.report import atomic, reproduce
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SAMPLES = report_samples.everything()
+ARGS = ("run", "plans/smoke.toml", "--series", "guest=/home/me/v 2", "-k", "tsm and not race")
+FILES = {"/home/me/v 2": "series/guest/v 2", "plans/smoke.toml": "plan.toml"}
+
+# Writes its arguments, one per line, and a result.json that names another source.
+FAKE_HARNESS = """\
+#!/bin/sh
+printf '%s\\n' "$@" >"${0%/*}/args"
+for last; do :; done
+mkdir -p "$last/latest"
+printf '{"source_id": "other"}' >"$last/latest/result.json"
+exit 7
+"""
+
+
+def render(result: RunResult, args: tuple[str, ...] = ARGS, commit: str = COMMIT) -> str:
+    return reproduce.render(result, args, harness_commit=commit, files=FILES)
+
+
+def run_script(script: str, directory: Path) -> tuple[list[str], subprocess.CompletedProcess[str]]:
+    """Run it with a harness that records its arguments."""
+    run_dir = directory / "run dir"
+    run_dir.mkdir(exist_ok=True)
+    atomic.write_text(run_dir / "reproduce.sh", script, executable=True)
+    fake = directory / "harness"
+    atomic.write_text(fake, FAKE_HARNESS, executable=True)
+    done = subprocess.run(
+        [run_dir / "reproduce.sh"],
+        env={"PATH": "/usr/bin:/bin", "TDISP_HARNESS": str(fake)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    recorded = directory / "args"
+    return (recorded.read_text().splitlines() if recorded.exists() else []), done
+
+
+@pytest.mark.parametrize("name", ["failing", "hostile"])
+@pytest.mark.parametrize("commit", [COMMIT, "", f"{COMMIT}-dirty", "$(id)\nid"])
+def test_shellcheck_clean(name: str, commit: str) -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    args = (*ARGS, report_samples.HOSTILE.replace("\0", "").replace("\ud800", ""))
+    script = render(SAMPLES[name], args, commit)
+    done = subprocess.run(
+        ["shellcheck", "--severity=style", "-"],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_same_arguments_with_copies(tmp_path: Path) -> None:
+    args, done = run_script(render(SAMPLES["failing"]), tmp_path)
+    here = tmp_path / "run dir"
+    assert args == [
+        "run",
+        f"{here}/plan.toml",
+        "--series",
+        f"guest={here}/series/guest/v 2",
+        "-k",
+        "tsm and not race",
+        "--runs-dir",
+        f"{here}/reproduced",
+    ]
+    assert done.returncode == 7
+    assert "the original run used package 7.3.4 " + report_samples.BASE_ID in done.stderr
+
+
+def test_old_runs_dir_is_not_kept(tmp_path: Path) -> None:
+    script = render(SAMPLES["failing"], ("run", "--runs-dir", "/old", "--runs-dir=/older"))
+    args, _ = run_script(script, tmp_path)
+    assert args == ["run", "--runs-dir", f"{tmp_path}/run dir/reproduced"]
+
+
+def test_hostile_arguments_stay_arguments(tmp_path: Path) -> None:
+    odd = ("$(touch pwned)", "`id`", "it's", '"', "a\\b", "; exit 0", "*")
+    args, done = run_script(render(SAMPLES["hostile"], ("run", *odd)), tmp_path)
+    assert args[1:-2] == list(odd)
+    assert done.returncode == 7
+
+
+def test_says_how_to_get_the_harness() -> None:
+    script = render(SAMPLES["passing"])
+    assert f"git worktree add ../tdisp-harness-0123456789ab {COMMIT}" in script
+    assert "local changes" in render(SAMPLES["passing"], commit=f"{COMMIT}-dirty")
+    assert "not known" in render(SAMPLES["passing"], commit="")
+
+
+def test_without_a_harness_it_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "reproduce.sh"
+    atomic.write_text(script, render(SAMPLES["passing"]), executable=True)
+    done = subprocess.run(
+        [script], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "set TDISP_HARNESS" in done.stderr
+
+
+def git_run(tree: str, commit: str) -> RunResult:
+    kernel = replace(report_samples.kernel(), source_kind="git", source_id=commit)
+    return replace(report_samples.run(Verdict.PASS), kernels=(kernel,), command=("run", tree))
+
+
+def test_a_git_tree_is_pinned_at_its_commit(tmp_path: Path) -> None:
+    tree = tmp_path / "linux tree"
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(tree)]
+    subprocess.run(["git", "init", "-q", str(tree)], check=True)
+    for message in ("tested", "later"):
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", message], check=True)
+    tested = subprocess.run(
+        [*git, "rev-parse", "HEAD~"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    args, done = run_script(
+        render(git_run(str(tree), tested), ("run", "--tree", str(tree))), tmp_path
+    )
+    pinned = f"{tmp_path}/run dir/reproduced/tree-{tested}"
+    assert args[:3] == ["run", "--tree", pinned], done.stderr
+    subject = subprocess.run(
+        ["git", "-C", pinned, "log", "-1", "--format=%s"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert subject == "tested\n"
+
+
+def test_a_tree_without_the_commit_is_refused(tmp_path: Path) -> None:
+    tree = tmp_path / "linux"
+    subprocess.run(["git", "init", "-q", str(tree)], check=True)
+    args, done = run_script(render(git_run(str(tree), COMMIT), ("run", f"--tree={tree}")), tmp_path)
+    assert args == []
+    assert done.returncode == 2
+    assert f"does not hold commit {COMMIT}" in done.stderr
+
+
+def test_the_check_is_quiet_when_the_source_is_the_same(tmp_path: Path) -> None:
+    fake_result = json.dumps({"source_id": report_samples.BASE_ID})
+    script = render(SAMPLES["passing"])
+    run_dir = tmp_path / "r"
+    (run_dir / "reproduced" / "latest").mkdir(parents=True)
+    (run_dir / "reproduced" / "latest" / "result.json").write_text(fake_result)
+    atomic.write_text(run_dir / "reproduce.sh", script, executable=True)
+    done = subprocess.run(
+        [run_dir / "reproduce.sh"],
+        env={"PATH": "/usr/bin:/bin", "TDISP_HARNESS": "/bin/true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
