@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Lines of a serial console: what the kernel said, without what was glued to it.
+
+A console mixes kernel messages, userspace output, terminal escapes and carriage returns. A kernel
+message may follow unfinished userspace output on the same line.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Nothing after this many bytes of a line is looked at: the kernel's own limit is about 1 KiB.
+MAX_LINE_BYTES = 4096
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,16}[ -/]?[@-~]|[()][A-Z0-9]|[=>c78])")
+_STAMP = r"\[ {0,12}\d{1,10}\.\d{6}\]"
+_CALLER = r"\[ {0,8}(?P<caller>[CT]\d{1,9})\]"
+_SYSLOG = (
+    r"(?:[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,+Z-]{8,32})"
+    r" (?:[\w.-]{1,64} )?kernel(?:\[\d+\])?: ?"
+)
+_WALL_CLOCK = r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\]"
+_PREFIX = re.compile(
+    rf"(?:<\d{{1,3}}>)?(?:{_SYSLOG})?(?P<stamp>{_STAMP}|{_WALL_CLOCK})?(?:{_CALLER})? ?"
+)
+_INNER_PREFIX = re.compile(rf"(?P<stamp>{_STAMP})(?:{_CALLER})? ")
+_BANNER = re.compile(rb"Linux version \d+\.")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleLine:
+    """One console line. text: the message, indentation kept; stamp: "" when it has none."""
+
+    text: str
+    stamp: str
+    caller: str  # "T123" or "C1" with CONFIG_PRINTK_CALLER, else ""
+
+
+def parse_line(raw: bytes) -> ConsoleLine:
+    """Strip escapes, carriage returns, syslog prefix, time stamp and caller id from one line."""
+    text = raw[:MAX_LINE_BYTES].decode("utf-8", "replace")
+    if "\x1b" in text:
+        text = _ESCAPES.sub("", text)
+    if "\r" in text:
+        # A carriage return overwrites: what follows the last one is what a reader saw.
+        text = text.rstrip("\r").rpartition("\r")[2]
+    match = _PREFIX.match(text)
+    if match is None:  # every part of the prefix is optional
+        return ConsoleLine(text, "", "")
+    if not match["stamp"] and not text.startswith("#"):
+        # "dd: out of memor[    1.762134] BUG: ...": userspace had not ended its line. A KTAP
+        # diagnostic that quotes a log keeps its "#", and is not the kernel speaking.
+        inner = _INNER_PREFIX.search(text)
+        if inner is not None:
+            match = inner
+    return ConsoleLine(text[match.end() :].rstrip(), match["stamp"] or "", match["caller"] or "")
+
+
+def line_bounds(data: bytes, start: int) -> tuple[int, int]:
+    """(start, end) of the line that begins at `start`; end excludes the newline."""
+    end = data.find(b"\n", start)
+    return start, len(data) if end < 0 else end
+
+
+def needle_lines(data: bytes, needles: tuple[bytes, ...]) -> list[int]:
+    """Start offsets, ascending, of every line that holds a needle. Linear in the input.
+
+    bytes.find runs at memory speed, an alternation of regexes does not.
+    """
+    starts: set[int] = set()
+    for needle in needles:
+        hit = data.find(needle)
+        while hit >= 0:
+            starts.add(data.rfind(b"\n", 0, hit) + 1)
+            end = data.find(b"\n", hit)
+            hit = data.find(needle, end) if end >= 0 else -1
+    return sorted(starts)
+
+
+class LineNumbers:
+    """Offsets to 1-based line numbers, for offsets asked in ascending order."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._offset = 0
+        self._line = 1
+
+    def at(self, offset: int) -> int:
+        """The number of the line that holds `offset`."""
+        self._line += self._data.count(b"\n", self._offset, offset)
+        self._offset = offset
+        return self._line
+
+
+def last_lines(data: bytes, count: int = 20) -> tuple[str, ...]:
+    """The last non-empty lines, as printable text."""
+    found: list[str] = []
+    end = len(data)
+    while end > 0 and len(found) < count:
+        start = data.rfind(b"\n", 0, end) + 1
+        text = data[start : min(end, start + MAX_LINE_BYTES)].decode("utf-8", "replace")
+        text = _ESCAPES.sub("", text).strip()
+        if text:
+            found.append(text)
+        end = start - 1
+    return tuple(reversed(found))
+
+
+def boots(data: bytes) -> tuple[int, ...]:
+    """Offsets of the lines with a kernel banner, one per boot of this console.
+
+    A `dmesg` printed on the console repeats the banner of its own boot; its first stamped lines are
+    the same to the microsecond, so it is told apart and left out.
+    """
+    found: list[int] = []
+    seen: list[tuple[str, ...]] = []
+    for start in _banner_lines(data):
+        stamps = _first_stamps(data, start)
+        if len(stamps) >= 3 and stamps in seen:
+            continue
+        found.append(start)
+        seen.append(stamps)
+    return tuple(found)
+
+
+def _banner_lines(data: bytes) -> Iterator[int]:
+    for start in needle_lines(data, (b"Linux version ",)):
+        begin, end = line_bounds(data, start)
+        line = parse_line(data[begin:end])
+        if _BANNER.match(line.text.encode("utf-8", "replace")):
+            yield begin
+
+
+def _first_stamps(data: bytes, start: int, wanted: int = 5) -> tuple[str, ...]:
+    """The first lines of a boot that carry a time other than zero."""
+    stamps: list[str] = []
+    for _ in range(300):
+        if start >= len(data) or len(stamps) >= wanted:
+            break
+        begin, end = line_bounds(data, start)
+        line = parse_line(data[begin:end])
+        if line.stamp and not line.stamp.endswith(" 0.000000]"):
+            stamps.append(line.stamp + line.text)
+        start = end + 1
+    return tuple(stamps)
+
+
+def boot_at(starts: tuple[int, ...], offset: int) -> int:
+    """Which boot an offset belongs to; 0 before the first banner."""
+    return bisect_right(starts, offset)

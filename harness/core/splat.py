@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel reports ("splats") in a console log: what, where, and whose fault.
+
+One pass, linear in the input, never an exception on any bytes. While no report is open only lines
+that hold a needle of some rule are looked at. While one is, every line is, and goes to the report
+of its caller id (CONFIG_PRINTK_CALLER), so that the reports of two CPUs come apart; without caller
+ids a second report that starts inside another one marks the first as corrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harness.core.call_trace import TraceReader, guilty_frame, plain_function
+from harness.core.console_text import (
+    MAX_LINE_BYTES,
+    ConsoleLine,
+    LineNumbers,
+    line_bounds,
+    needle_lines,
+    parse_line,
+)
+from harness.core.splat_rules import Rule, RuleSet, load_rules
+from harness.model.results import Splat
+
+__all__ = ["excerpt", "find_splats", "fingerprint", "load_rules", "normalise", "to_json"]
+
+_MAX_OPEN = 8
+_HEAD_LINES = 12
+_CUT_HERE = re.compile(r"^-+\[ cut here \]-+")
+_SEPARATOR = re.compile(r"^={10,}$")
+_HEAD_ENDS = re.compile(r"^(?:CPU: |Call [Tt]race:|Modules linked in|RIP: )")
+_CUT_HERE_PATIENCE = 20
+_LOOSE_END = re.compile(r" in(?=:|$)")  # of a title without a frame
+
+_NORMAL = (
+    (re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b"), "BDF"),
+    (re.compile(r"([A-Za-z_][\w.$]*)\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?(?: \[[\w-]+[^\]]*\])?"), r"\1"),
+    (re.compile(r"\b0x[0-9a-fA-F]{9,}\b"), "ADDR"),
+    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "NUM"),
+    (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,16}\b"), "ADDR"),
+    (re.compile(r"\b([Pp][Ii][Dd][: =]+)\d+\b"), r"\1PID"),
+    (re.compile(r"(?<=[A-Za-z])[/:]\d{1,7}\b(?![:/.\w])"), "/PID"),
+    (re.compile(r"\.(?:constprop|isra|part|cold)(?:\.\d+)*"), ""),
+    (re.compile(r"(?<![A-Za-z_])\d+(?:\.\d+)*(?![A-Za-z_]\w*\()"), "NUM"),
+)
+
+
+@dataclass(slots=True)
+class _Report:
+    """A report being collected."""
+
+    rule: Rule | None  # None: only "cut here" was seen
+    rule_index: int
+    match: re.Match[str] | None
+    start: int  # line number
+    end: int
+    caller: str
+    message: str = ""  # first free text of a report that began with "cut here"
+    cut_here: bool = False
+    seen: int = 1
+    foreign: int = 0
+    head: bool = True
+    finished: bool = False
+    corrupted: bool = False
+    trace: TraceReader = field(default_factory=TraceReader)
+
+    def ends_with(self, text: str) -> bool:
+        """Whether this line is the last of the report."""
+        if self.finished:
+            return False
+        if self.cut_here and text.startswith("---[ end trace "):
+            return True
+        return self.rule is not None and self.rule.end.match(text) is not None
+
+    @property
+    def patience(self) -> int:
+        if self.cut_here:
+            return max(_CUT_HERE_PATIENCE, self.rule.patience if self.rule else 0)
+        return self.rule.patience if self.rule else _HEAD_LINES
+
+
+def find_splats(data: bytes, rules: RuleSet) -> tuple[Splat, ...]:
+    """All reports of a log, by first line."""
+    return _Scanner(data, rules).run()
+
+
+def fingerprint(kind: str, title: str, frame: str) -> str:
+    """12 hex digits that name one defect across runs."""
+    return hashlib.sha256("\0".join((kind, title, frame)).encode()).hexdigest()[:12]
+
+
+def normalise(text: str) -> str:
+    """Addresses, numbers, process ids and offsets replaced by ADDR, NUM, PID and nothing."""
+    for pattern, replacement in _NORMAL:
+        text = pattern.sub(replacement, text)
+    return " ".join(text.split())[:200]
+
+
+def to_json(splats: Sequence[Splat]) -> dict[str, list[dict[str, str | int | bool]]]:
+    """The document that `parse log` prints."""
+    return {
+        "splats": [
+            {
+                "kind": splat.kind,
+                "title": splat.title,
+                "frame": splat.frame,
+                "start_line": splat.start_line,
+                "end_line": splat.end_line,
+                "corrupted": splat.corrupted,
+            }
+            for splat in splats
+        ]
+    }
+
+
+def excerpt(data: bytes, splat: Splat, max_lines: int = 400) -> str:
+    """The raw lines of a splat, decoded with replacement, without carriage returns."""
+    start = 0
+    for _ in range(splat.start_line - 1):
+        start = data.find(b"\n", start) + 1
+        if start == 0:
+            return ""
+    found: list[str] = []
+    for _ in range(min(splat.end_line - splat.start_line + 1, max_lines)):
+        begin, end = line_bounds(data, start)
+        raw = data[begin : min(end, begin + MAX_LINE_BYTES)]
+        found.append(raw.decode("utf-8", "replace").replace("\r", ""))
+        start = end + 1
+        if start > len(data):
+            break
+    return "\n".join(found)
+
+
+class _Scanner:
+    """The pass over one log."""
+
+    def __init__(self, data: bytes, rules: RuleSet) -> None:
+        self.data = data
+        self.rules = rules
+        self.numbers = LineNumbers(data)
+        self.candidates = needle_lines(data, rules.needles)
+        self.open: list[_Report] = []  # most recently opened last
+        self.done: list[Splat] = []
+        self.previous: tuple[int, ConsoleLine] | None = None  # line before the present one
+        self.last_fatal = ""  # frame of the last report, for a panic that has no trace
+
+    def run(self) -> tuple[Splat, ...]:
+        position = 0
+        while position < len(self.data):
+            if not self.open:
+                index = bisect_left(self.candidates, position)
+                if index == len(self.candidates):
+                    break
+                if self.candidates[index] > position:
+                    position = self.candidates[index]
+                    self.previous = self._line_before(position)
+            begin, end = line_bounds(self.data, position)
+            number = self.numbers.at(begin)
+            line = parse_line(self.data[begin:end])
+            self._take(number, line)
+            self.previous = (number, line)
+            position = end + 1
+        for report in list(self.open):
+            self._close(report)
+        return tuple(sorted(self.done, key=lambda item: (item.start_line, item.end_line)))
+
+    def _line_before(self, position: int) -> tuple[int, ConsoleLine] | None:
+        if position == 0:
+            return None
+        begin = self.data.rfind(b"\n", max(0, position - MAX_LINE_BYTES), position - 1) + 1
+        number = self.numbers.at(position) - 1
+        return number, parse_line(self.data[begin : position - 1])
+
+    def _take(self, number: int, line: ConsoleLine) -> None:
+        report = self._report_of(line)
+        if _CUT_HERE.match(line.text):
+            if report is not None:
+                self._cut_off(report)
+            new = _Report(None, len(self.rules.rules), None, number, number, line.caller)
+            new.cut_here = True
+            self._open(new)
+            return
+        found = self.rules.match(line.text)
+        if found is not None and not (report is not None and report.ends_with(line.text)):
+            self._header(number, line, report, found)
+        elif report is not None:
+            self._body(number, line, report)
+
+    def _header(
+        self,
+        number: int,
+        line: ConsoleLine,
+        report: _Report | None,
+        found: tuple[int, re.Match[str]],
+    ) -> None:
+        index, match = found
+        rule = self.rules.rules[index]
+        if report is not None:
+            if self._joins(report, index, rule):
+                if index < report.rule_index:
+                    report.rule, report.rule_index, report.match = rule, index, match
+                self._extend(report, number, line)
+                return
+            self._cut_off(report)
+        new = _Report(rule, index, match, number, number, line.caller)
+        if self.previous is not None and self.previous[0] == number - 1:
+            before = self.previous[1]
+            if _SEPARATOR.match(before.text) and before.caller == line.caller:
+                new.start = number - 1
+        self._open(new)
+        new.finished = rule.end.match(line.text) is not None
+
+    def _joins(self, report: _Report, index: int, rule: Rule) -> bool:
+        if report.rule is None:
+            return True
+        return report.head and report.rule.joins and rule.joins and index != report.rule_index
+
+    def _body(self, number: int, line: ConsoleLine, report: _Report) -> None:
+        text = line.text
+        if report.finished:
+            if self.rules.tail.match(text):
+                self._extend(report, number, line)
+            else:
+                self._close(report)
+            return
+        if report.ends_with(text):
+            self._extend(report, number, line)
+            report.finished = True
+            return
+        if self.rules.body.match(text):
+            self._extend(report, number, line)
+        elif report.cut_here and report.head and not report.message and line.text:
+            report.message = text
+            self._extend(report, number, line)
+        else:
+            report.seen += 1
+            report.foreign += 1
+        if report.foreign > report.patience or report.seen > self.rules.max_lines:
+            self._close(report)
+
+    def _extend(self, report: _Report, number: int, line: ConsoleLine) -> None:
+        report.end = number
+        report.seen += 1
+        report.foreign = 0
+        if "\ufffd" in line.text or "\0" in line.text:
+            report.corrupted = True
+        if _HEAD_ENDS.match(line.text) or report.seen > _HEAD_LINES:
+            report.head = False
+        if not report.finished:
+            report.trace.feed(line.text)
+
+    def _report_of(self, line: ConsoleLine) -> _Report | None:
+        """The open report that a line may belong to."""
+        for report in reversed(self.open):
+            if report.caller == line.caller:
+                return report
+        return None
+
+    def _open(self, report: _Report) -> None:
+        if len(self.open) >= _MAX_OPEN:
+            self._close(self.open[0])
+        self.open.append(report)
+
+    def _cut_off(self, report: _Report) -> None:
+        """Another report of the same source starts: this one is over."""
+        if not report.finished and report.rule is not None and report.rule.trace:
+            report.corrupted = report.corrupted or not report.trace.trace()
+        self._close(report)
+
+    def _close(self, report: _Report) -> None:
+        self.open.remove(report)
+        rule = report.rule
+        if rule is None:
+            rule = self.rules.rule("warn")
+            if rule is None or (report.trace.empty and not report.message):
+                return
+            # "cut here" without a header that is known: a report, but not a whole one.
+            report.corrupted = True
+        groups = report.match.groupdict("") if report.match is not None else {}
+        frame, trace = self._frame(rule, report, groups)
+        if report.trace.empty and rule.fatal == "panic":
+            frame = self.last_fatal
+        words = dict.fromkeys(rule.header.groupindex, "") | groups
+        words["func"] = plain_function(words.get("func", ""))
+        title = rule.title.format(**(words | {"frame": frame, "message": report.message}))
+        title = _LOOSE_END.sub("", normalise(title)).strip(" :") or rule.kind
+        if rule.trace and report.trace.empty:
+            report.corrupted = True
+        if rule.fatal != "panic" and rule.fatal:
+            self.last_fatal = frame
+        self.done.append(
+            Splat(
+                kind=rule.kind,
+                title=title,
+                frame=frame,
+                start_line=report.start,
+                end_line=report.end,
+                corrupted=report.corrupted,
+                trace=trace,
+                fingerprint=fingerprint(rule.kind, title, frame),
+            )
+        )
+
+    def _frame(
+        self, rule: Rule, report: _Report, groups: dict[str, str]
+    ) -> tuple[str, tuple[str, ...]]:
+        """The guilty frame, and the call trace it is part of."""
+        frame, segment = guilty_frame(
+            report.trace.segments, rule.frames, self.rules.skip_frame, self.rules.skip_segment
+        )
+        trace = tuple(segment.frames) if segment is not None and segment.frames else ()
+        if "header" in rule.frames and groups.get("func"):
+            name = plain_function(groups["func"])
+            if not self.rules.skip_frame.match(name):
+                frame = name
+        return frame, trace or report.trace.trace()
