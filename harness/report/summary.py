@@ -86,7 +86,7 @@ def unexplained(test: TestResult) -> bool:
 
 def first_cause(test: TestResult) -> str:
     """Why a bad test is bad, in one line: its first bad subtest, unless it says more itself."""
-    if test.subtests and not unexplained(test):
+    if test.subtests and not test.outcome.good and not unexplained(test):
         leaf = next(sub for sub in test.subtests if not sub.outcome.good)
         name = one_line("/".join(leaf.name), 80)
         return f"{name}: {one_line(leaf.reason, 160) or leaf.outcome.value}"

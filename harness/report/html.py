@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""report.html: one file, no script, no external resource; for a phone as for a desktop."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+
+from harness.model.kernel import ConfigRow
+from harness.model.results import (
+    Failure,
+    KernelRecord,
+    MachineRecord,
+    Outcome,
+    RunResult,
+    SplatRecord,
+    SubtestResult,
+    TestResult,
+)
+from harness.report import atomic, summary, timeline
+from harness.report.text import Excerpt, clean, clip, duration, one_line, plural, read_log
+
+LOG_LIMIT = 64 * 1024  # bytes of one log
+TOTAL_LIMIT = 3 * 1024 * 1024  # bytes of all logs in one report
+_SUBTEST_LIMIT = 2000  # subtests listed per test
+_TEST_LIMIT = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class TestView:
+    """A test with what the template needs beside it."""
+
+    __test__ = False
+
+    test: TestResult
+    anchor: str
+    cause: str
+    bad_subtests: tuple[SubtestResult, ...]
+    shown_subtests: tuple[SubtestResult, ...]
+    hidden_subtests: int
+    counts: str  # of subtests, "" without any
+    splats: tuple[tuple[str, SplatRecord], ...]  # (anchor, record)
+    log: Excerpt  # read for bad tests only
+
+
+@dataclass(frozen=True, slots=True)
+class FailureView:
+    """A run-level failure."""
+
+    failure: Failure
+    anchor: str
+    log: Excerpt
+
+
+@dataclass(frozen=True, slots=True)
+class KernelView:
+    """A kernel with its configuration proof: broken options first, or the proof file's text."""
+
+    kernel: KernelRecord
+    rows: tuple[ConfigRow, ...]
+    broken: int
+    proof: Excerpt
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One outcome with its number of tests and of leaf cases."""
+
+    outcome: Outcome
+    tests: int
+    cases: int
+
+
+class LogReader:
+    """Reads logs below a run directory until the report is large enough."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._left = TOTAL_LIMIT
+
+    def read(self, relative: str) -> Excerpt:
+        """Head and tail of a log; a note instead when the report's budget is used up."""
+        if not relative:
+            return Excerpt("")
+        if self._left <= 0:
+            return Excerpt("", "not embedded: this report already holds enough logs")
+        excerpt = read_log(self._run_dir, relative, LOG_LIMIT)
+        self._left -= len(excerpt.text)
+        return excerpt
+
+
+def write(path: Path, result: RunResult, run_dir: Path) -> None:
+    """Replace `path`. Logs are read from `run_dir`. Raises StorageError."""
+    atomic.write_text(path, render(result, run_dir))
+
+
+def render(result: RunResult, run_dir: Path) -> str:
+    """The page. Missing or unreadable logs show as a note, never as an error."""
+    logs = LogReader(run_dir)
+    splats = [(f"splat-{i}", record) for i, record in enumerate(result.splats, 1)]
+    failures = [
+        FailureView(failure, f"failure-{i}", logs.read("" if failure.excerpt else failure.log))
+        for i, failure in enumerate(result.failures, 1)
+    ]
+    bad = [
+        _test_view(test, f"bad-{i}", splats, logs)
+        for i, test in enumerate(summary.bad_tests(result), 1)
+    ]
+    return _template().render(
+        run=result,
+        sentence=summary.sentence(result),
+        heading=summary.heading(result),
+        banner=_banner(result),
+        count_line=summary.count_line(result),
+        chips=_chips(result),
+        nothing_ran=summary.nothing_ran(result) or not result.tests,
+        failures=failures,
+        bad=bad,
+        splats=splats,
+        kernels=[_kernel_view(kernel, logs) for kernel in result.kernels],
+        machines=result.machines,
+        groups=_groups(result),
+        hidden_tests=max(len(result.tests) - _TEST_LIMIT, 0),
+        timeline=timeline.layout(result),
+        row_px=timeline.ROW_PX,
+        beside=[name for name in _BESIDE if (run_dir / name).is_file()],
+    )
+
+
+_BESIDE = ("result.json", "junit.xml", "reproduce.sh", "platform.jsonl")
+
+
+def _banner(result: RunResult) -> str:
+    """The CSS class of the verdict."""
+    return {"PASS": "ok", "FAIL": "bad"}.get(summary.heading(result), "warn")
+
+
+def _chips(result: RunResult) -> list[Chip]:
+    """Every outcome that occurred; pass, fail, skip and missing also when they did not."""
+    numbers = summary.tally(result)
+    always = (Outcome.PASS, Outcome.FAIL, Outcome.SKIP, Outcome.MISSING)
+    return [
+        Chip(outcome, numbers.tests[outcome], numbers.cases[outcome])
+        for outcome in Outcome
+        if outcome in always or numbers.tests[outcome] or numbers.cases[outcome]
+    ]
+
+
+def _test_view(
+    test: TestResult,
+    anchor: str,
+    splats: Sequence[tuple[str, SplatRecord]],
+    logs: LogReader | None,
+) -> TestView:
+    name = f"{test.collection}:{test.test}"
+    shown = test.subtests[:_SUBTEST_LIMIT]
+    return TestView(
+        test=test,
+        anchor=anchor,
+        cause=summary.first_cause(test),
+        bad_subtests=tuple(sub for sub in test.subtests if not sub.outcome.good)[:_SUBTEST_LIMIT],
+        shown_subtests=shown,
+        hidden_subtests=len(test.subtests) - len(shown),
+        counts=_subtest_counts(test),
+        splats=tuple((a, r) for a, r in splats if r.test == name and r.role in (test.role, "")),
+        log=logs.read(test.log) if logs else Excerpt(""),
+    )
+
+
+def _subtest_counts(test: TestResult) -> str:
+    found = [sub.outcome for sub in test.subtests]
+    return ", ".join(f"{found.count(o)} {o.value}" for o in Outcome if o in found)
+
+
+def _groups(result: RunResult) -> dict[str, list[TestView]]:
+    """role:collection -> its tests in order."""
+    groups: dict[str, list[TestView]] = {}
+    for index, test in enumerate(result.tests[:_TEST_LIMIT], 1):
+        key = f"{test.role}:{test.collection}"
+        groups.setdefault(key, []).append(_test_view(test, f"test-{index}", (), None))
+    return groups
+
+
+def _kernel_view(kernel: KernelRecord, logs: LogReader) -> KernelView:
+    rows = tuple(sorted(kernel.config_rows, key=lambda row: row.ok))  # stable: broken first
+    proof = Excerpt("") if rows else logs.read(kernel.config_proof)
+    return KernelView(kernel, rows, sum(not row.ok for row in rows), proof)
+
+
+def _href(relative: str) -> str:
+    """A link to a file of the run directory, "" when the path leads elsewhere."""
+    parts = relative.split("/")
+    if not relative or relative.startswith("/") or ".." in parts or "\\" in relative:
+        return ""
+    return "./" + quote(relative, errors="replace")
+
+
+def _machine_note(machine: MachineRecord) -> str:
+    boots = plural(machine.boots, "boot")
+    return (
+        f"{boots}, first up after {duration(machine.boot_s)}" if machine.boots else "never booted"
+    )
+
+
+def _shell_words(argv: Sequence[str]) -> str:
+    """An argument vector on several lines, an option per line, as a shell takes it."""
+    plain = re.compile(r"[\w@%+=:,./-]+")
+    words = [w if plain.fullmatch(w) else "'" + w.replace("'", "'\"'\"'") + "'" for w in argv]
+    return re.sub(r" (?=-[a-zA-Z])", " \\\n  ", clean(" ".join(words)))
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("harness.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Every value is cleaned on its way out, so no template line can forget it.
+        finalize=lambda value: clean(value) if type(value) is str else value,
+    )
+    environment.filters.update(
+        duration=duration,
+        one_line=one_line,
+        plural=plural,
+        clipped=lambda text: clip(clean(text), LOG_LIMIT).text,
+        tone=timeline.tone,
+        href=_href,
+        machine_note=_machine_note,
+        shell_words=_shell_words,
+    )
+    return environment.get_template("report.html.j2")
