@@ -73,9 +73,9 @@ def _watch(alive: Callable[[], bool], serial: Path, errors: Path) -> Accel:
         if _BANNER in serial.read_bytes():
             return Accel("kvm", "a kernel boots under KVM")
         said = errors.read_text(errors="replace").strip()
-        if "KVM internal error" in said or "failed to initialize" in said.lower():
-            first = said.splitlines()[0].split(": ", 1)[-1]
-            return Accel("tcg", f"/dev/kvm is there, but {first}")
+        if "KVM internal error" in said or "failed to initialize" in said:
+            line = next(line for line in said.splitlines() if "KVM" in line or "failed" in line)
+            return Accel("tcg", f"/dev/kvm is there, but a guest stops: {line}")
         if not alive():
             return Accel("tcg", f"QEMU ended under KVM: {said[-200:] or 'no message'}")
         time.sleep(0.05)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Root file systems, and a QEMU, from Debian packages.
+
+mmdebstrap makes a tar archive (as root, or through user namespaces without); tar and mke2fs turn it
+into an ext4 image, under fakeroot where we are not root, so no mount is ever made. The QEMU that
+the host image carries also serves the controller: it runs through the image's own dynamic loader,
+without chroot, on an older Debian too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+import shlex
+import shutil
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.adapters import process
+from harness.adapters.store import Store
+from harness.core import cpio
+from harness.errors import InfraError, StorageError, UserError
+from harness.model.machine import QemuInstall
+from harness.model.progress import Progress
+
+RECIPE = 1  # part of every key: raise it when the way of making an image changes
+_LIB = "usr/lib/x86_64-linux-gnu"
+_QEMU_PARTS = (
+    "./usr/bin/qemu-system-x86_64",
+    "./usr/lib64",
+    f"./{_LIB}",
+    "./usr/share/qemu",
+    "./usr/share/seabios",
+    "./usr/share/ipxe",
+    "./usr/lib/ipxe",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecipe:
+    """One entry of configs/rootfs/images.toml."""
+
+    name: str
+    suites: tuple[str, ...]
+    packages: tuple[str, ...]
+    prefer: str  # suite whose packages win, "" for none
+    download_mb: int
+    free_mb: int
+    exclude: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RootImage:
+    """A raw ext4 image. digest: SHA-256 of the file, its name in a host's cache."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKernel:
+    """The kernel that the host machine boots by itself, before ours is deployed."""
+
+    image: Path
+    initrd: Path
+    release: str
+
+
+def load_recipes(path: Path) -> dict[str, ImageRecipe]:
+    """Read images.toml; UserError names the file and key."""
+    try:
+        data = tomllib.loads(path.read_text())
+        exclude = tuple(data["exclude"]["paths"])
+        return {
+            name: ImageRecipe(
+                name,
+                tuple(entry["suites"]),
+                tuple(sorted(entry["packages"])),
+                entry.get("prefer", ""),
+                entry["download_mb"],
+                entry["free_mb"],
+                exclude,
+            )
+            for name, entry in data["image"].items()
+        }
+    except (OSError, tomllib.TOMLDecodeError) as exc:
+        raise UserError(f"{path}: {exc}") from exc
+    except KeyError as exc:
+        raise UserError(
+            f"{path}: key {exc} missing", hint="compare with the entry of `guest`"
+        ) from exc
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([RECIPE, *map(str, parts)]).encode()).hexdigest()[:32]
+
+
+class RootfsMaker:
+    """Makes and caches images. `sources` are apt source lines per suite (adapters/apt.py)."""
+
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self._store = store
+        self._progress = progress
+
+    def archive_key(self, recipe: ImageRecipe) -> str:
+        return _key(recipe.suites, recipe.packages, recipe.prefer, recipe.exclude)
+
+    def cached(self, recipe: ImageRecipe) -> bool:
+        return self._store.get("rootfs", self.archive_key(recipe)) is not None
+
+    def archive(self, recipe: ImageRecipe, sources: Sequence[str], log: Path) -> Path:
+        """root.tar.zst of the recipe, made when the store does not hold it."""
+        key = self.archive_key(recipe)
+        found = self._store.get("rootfs", key)
+        if found is None:
+            self._progress.say(
+                f"making the {recipe.name} root file system"
+                f" (about {recipe.download_mb} MB of packages to download)"
+            )
+            with self._store.put("rootfs", key) as directory:
+                self._mmdebstrap(recipe, sources, directory / "root.tar.zst", log)
+            found = self._require("rootfs", key)
+        return found / "root.tar.zst"
+
+    def _mmdebstrap(
+        self, recipe: ImageRecipe, sources: Sequence[str], target: Path, log: Path
+    ) -> None:
+        argv = ["mmdebstrap", "--variant=minbase", "--format=tar", "--skip=check/empty"]
+        if os.geteuid() != 0:
+            argv.append("--mode=unshare")
+        if recipe.prefer:
+            argv.append(f'--aptopt=APT::Default-Release "{recipe.prefer}"')
+        argv += [f"--dpkgopt=path-exclude={path}" for path in recipe.exclude]
+        argv += [
+            f"--include={','.join(recipe.packages)}",
+            "--customize-hook=rm -f $1/etc/ssh/ssh_host_*_key*",
+            recipe.suites[0],
+            str(target),
+            *sources,
+        ]
+        try:
+            process.run(argv, log=log, timeout_s=1800, what="mmdebstrap")
+        except InfraError as exc:
+            raise InfraError(
+                exc.message,
+                hint="the packages come over the network; `tdisp-harness doctor` checks the rest",
+                command=exc.command,
+                log=log,
+            ) from exc
+
+    def image(
+        self,
+        recipe: ImageRecipe,
+        archive: Path,
+        init: Path,
+        preseed: Sequence[RootImage] = (),
+    ) -> RootImage:
+        """The ext4 image: archive, /sbin/tdisp-init, and images the machine will hand on.
+
+        A host machine keeps images under /var/cache/tdisp-harness/<sha256>; those of `preseed` are
+        there from the start, so they need no upload.
+        """
+        key = _key(
+            self.archive_key(recipe),
+            hashlib.sha256(init.read_bytes()).hexdigest(),
+            [image.digest for image in preseed],
+            recipe.free_mb,
+        )
+        found = self._store.get("image", key)
+        if found is None:
+            self._progress.say(f"making the {recipe.name} disk image")
+            with self._store.put("image", key) as directory:
+                self._make_image(recipe, archive, init, preseed, directory / "root.img")
+                digest = _sha256(directory / "root.img")
+                (directory / "digest").write_text(digest)
+            found = self._require("image", key)
+        return RootImage(found / "root.img", (found / "digest").read_text())
+
+    def _make_image(
+        self,
+        recipe: ImageRecipe,
+        archive: Path,
+        init: Path,
+        preseed: Sequence[RootImage],
+        target: Path,
+    ) -> None:
+        tree = target.parent / "tree"
+        keep = tree / "var/cache/tdisp-harness"
+        quoted = {name: shlex.quote(str(path)) for name, path in (("tree", tree), ("keep", keep))}
+        copies = "\n".join(
+            f"cp --sparse=always {shlex.quote(str(image.path))} {quoted['keep']}/{image.digest}"
+            for image in preseed
+        )
+        script = f"""set -e
+mkdir -p {quoted["tree"]}
+tar --zstd -xf {shlex.quote(str(archive))} -C {quoted["tree"]} --exclude='./dev/*'
+install -m 755 {shlex.quote(str(init))} {quoted["tree"]}/sbin/tdisp-init
+rm -f {quoted["tree"]}/boot/initrd.img-*
+mkdir -p {quoted["keep"]}
+{copies}
+kib=$(du -sk {quoted["tree"]} | cut -f1)
+mke2fs -q -F -t ext4 -m 0 -O ^has_journal -d {quoted["tree"]} {shlex.quote(str(target))} \
+    $((kib * 115 / 100 / 1024 + {recipe.free_mb}))M
+rm -rf {quoted["tree"]}
+"""
+        argv = ["sh", "-c", script] if os.geteuid() == 0 else ["fakeroot", "--", "sh", "-c", script]
+        process.run(argv, timeout_s=600, what=f"{recipe.name} disk image", env={"PATH": _path()})
+
+    def own_kernel(self, archive: Path) -> OwnKernel:
+        """Debian's kernel out of the host archive, with a minimal initramfs of ours.
+
+        The distribution's initramfs costs several seconds under emulation; ours holds busybox and
+        the one driver that the root disk needs.
+        """
+        key = _key("own-kernel", archive.parent.name)
+        found = self._store.get("own-kernel", key)
+        if found is None:
+            with self._store.put("own-kernel", key) as directory:
+                parts = ["./boot", "./usr/bin/busybox", "./usr/lib/modules"]
+                tree = directory / "tree"
+                _extract(archive, tree, parts, ["./boot/initrd.img-*"])
+                release = next((tree / "usr/lib/modules").iterdir()).name
+                shutil.copy(tree / f"boot/vmlinuz-{release}", directory / "vmlinuz")
+                (directory / "initrd").write_bytes(_initramfs(tree, release))
+                (directory / "release").write_text(release)
+                shutil.rmtree(tree)
+            found = self._require("own-kernel", key)
+        return OwnKernel(found / "vmlinuz", found / "initrd", (found / "release").read_text())
+
+    def qemu(self, archive: Path) -> QemuInstall:
+        """QEMU out of the host archive, run through the archive's own dynamic loader."""
+        key = _key("qemu", archive.parent.name)
+        found = self._store.get("qemu", key)
+        if found is None:
+            self._progress.say("unpacking QEMU into the cache")
+            with self._store.put("qemu", key) as directory:
+                _extract(archive, directory / "tree", _QEMU_PARTS, [])
+                install = _qemu_install(directory / "tree", "")
+                done = process.run(
+                    [*install.argv_prefix, "--version"], env=dict(install.env), what="QEMU"
+                )
+                (directory / "version").write_text(done.out.split()[3])
+            found = self._require("qemu", key)
+        return _qemu_install(found / "tree", (found / "version").read_text())
+
+    def _require(self, kind: str, key: str) -> Path:
+        found = self._store.get(kind, key)
+        if found is None:
+            raise StorageError(
+                f"{kind}/{key}: the entry just made cannot be read back",
+                hint="check the disk that holds the cache",
+            )
+        return found
+
+
+def _path() -> str:
+    """mke2fs lives in /usr/sbin, which is not on every user's PATH."""
+    return f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
+
+
+def _extract(archive: Path, target: Path, parts: Sequence[str], exclude: Sequence[str]) -> None:
+    target.mkdir()
+    argv = ["tar", "--zstd", "-xf", str(archive), "-C", str(target), "--no-same-owner"]
+    argv += [f"--exclude={pattern}" for pattern in exclude]
+    # parts that this archive does not hold (ipxe, say) make tar complain, not stop
+    process.run([*argv, *parts], timeout_s=300, check=False, what="tar")
+    if not any(target.iterdir()):
+        raise InfraError(f"{archive}: nothing could be unpacked", hint="remove it from the cache")
+
+
+def _qemu_install(tree: Path, version: str) -> QemuInstall:
+    prefix = (
+        str(tree / "usr/lib64/ld-linux-x86-64.so.2"),
+        *("--library-path", f"{tree / _LIB}:{tree / _LIB / 'pulseaudio'}"),
+        str(tree / "usr/bin/qemu-system-x86_64"),
+        *("-L", str(tree / "usr/share/qemu"), "-L", str(tree / "usr/share/seabios")),
+    )
+    return QemuInstall(prefix, (("QEMU_MODULE_DIR", str(tree / _LIB / "qemu")),), version, "cache")
+
+
+def _initramfs(tree: Path, release: str) -> bytes:
+    module = tree / f"usr/lib/modules/{release}/kernel/drivers/block/virtio_blk.ko.xz"
+    busybox = (tree / "usr/bin/busybox").read_bytes()
+    init = b"""#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox insmod /virtio_blk.ko
+i=0
+while [ ! -b /dev/vda ] && [ $i -lt 500 ]; do /bin/busybox usleep 20000; i=$((i + 1)); done
+/bin/busybox mount -t ext4 -o rw /dev/vda /newroot
+/bin/busybox mount --move /dev /newroot/dev
+exec /bin/busybox switch_root /newroot /sbin/tdisp-init
+"""
+    return cpio.archive(
+        [
+            cpio.directory("dev"),
+            cpio.directory("bin"),
+            cpio.directory("newroot"),
+            cpio.character_device("dev/console", 5, 1),
+            cpio.executable("bin/busybox", busybox),
+            cpio.executable("virtio_blk.ko", lzma.decompress(module.read_bytes())),
+            cpio.executable("init", init),
+        ]
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

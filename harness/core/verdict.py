@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The verdict of a run: what counts, and what it counts as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.model.results import (
+    EXIT_CODES,
+    KtapReport,
+    Outcome,
+    RunResult,
+    SplatRecord,
+    Verdict,
+)
+
+_INFRA_FAILURES = ("infra", "interrupted")
+
+# The worst first: a test is as bad as its worst subtest.
+_SEVERITY = (
+    Outcome.CRASH,
+    Outcome.TIMEOUT,
+    Outcome.FAIL,
+    Outcome.XPASS,
+    Outcome.MISSING,
+    Outcome.FLAKY,
+)
+
+
+def verdict(result: RunResult) -> Verdict:
+    """FAIL when the kernel is at fault anywhere; else INFRA when anything could not be found out.
+
+    A run without any test that ran is never a PASS, and neither is one in which all were skipped.
+    """
+    bad_tests = [t for t in result.tests if not t.outcome.good and t.outcome is not Outcome.INFRA]
+    kernel_failures = [f for f in result.failures if f.kind not in _INFRA_FAILURES]
+    if bad_tests or kernel_failures or result.splats:
+        return Verdict.FAIL
+    infra = any(t.outcome is Outcome.INFRA for t in result.tests)
+    if infra or result.failures or not _anything_passed(result):
+        return Verdict.INFRA
+    return Verdict.PASS
+
+
+def _anything_passed(result: RunResult) -> bool:
+    return any(test.outcome in (Outcome.PASS, Outcome.XFAIL) for test in result.tests)
+
+
+def exit_code(found: Verdict) -> int:
+    return EXIT_CODES[found]
+
+
+def judge(
+    report: KtapReport, exit_status: int | None, splats: Sequence[SplatRecord]
+) -> tuple[Outcome, str]:
+    """One kselftest's outcome and its reason, from what it printed, how it ended and the console.
+
+    Nothing printed is MISSING, never a pass; a pass beside a splat is a failure.
+    """
+    worst = _worst(report)
+    if worst is not None:
+        return worst
+    if splats:
+        first = splats[0].splat
+        return Outcome.FAIL, f"kernel {first.kind}: {first.title}"
+    if not report.cases:
+        said = "; ".join(problem.text for problem in report.problems[:3])
+        return Outcome.MISSING, said or "no result line"
+    if exit_status not in (0, None):
+        return Outcome.FAIL, f"all results good, but the runner ended with status {exit_status}"
+    if all(case.outcome is Outcome.SKIP for case in report.cases):
+        return Outcome.SKIP, report.cases[0].reason
+    if all(case.outcome in (Outcome.SKIP, Outcome.XFAIL) for case in report.cases):
+        return Outcome.XFAIL, next(
+            case.reason for case in report.cases if case.outcome is Outcome.XFAIL
+        )
+    return Outcome.PASS, ""
+
+
+def _worst(report: KtapReport) -> tuple[Outcome, str] | None:
+    for outcome in _SEVERITY:
+        cases = [case for case in report.cases if case.outcome is outcome]
+        if cases:
+            name = ":".join(cases[0].id[2:]) or cases[0].id[-1]
+            more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+            reason = f": {cases[0].reason}" if cases[0].reason else ""
+            return outcome, f"{name}{more}{reason}"
+    return None

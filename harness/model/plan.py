@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Plans: what a run does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.model.kernel import Role
+
+
+class Topology(StrEnum):
+    """solo: the controller drives a guest VM. pair: a host machine, and the guest VM on it."""
+
+    SOLO = "solo"
+    PAIR = "pair"
+
+
+@dataclass(frozen=True, slots=True)
+class TestSelection:
+    """Tests of one kselftest collection to run in one role."""
+
+    role: Role
+    collection: str
+    tests: tuple[str, ...]  # names, or ("*",) for all that the collection installs
+    skip: tuple[tuple[str, str], ...]  # (name, reason): left out, and reported as skipped
+    timeout_s: float  # per test, on a machine of reference speed
+
+
+@dataclass(frozen=True, slots=True)
+class VmSize:
+    memory_mib: int
+    cpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One plan file."""
+
+    name: str
+    title: str
+    topology: Topology
+    package: str  # source package when neither --tree nor --tarball is given
+    debug: bool  # merge configs/kernel/debug.config
+    host: VmSize
+    guest: VmSize
+    selections: tuple[TestSelection, ...]
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """All collections to build, in order of first mention."""
+        return tuple(dict.fromkeys(selection.collection for selection in self.selections))
+
+
+@dataclass(frozen=True, slots=True)
+class TestId:
+    """One kselftest program to run."""
+
+    role: Role
+    collection: str
+    test: str
+
+    def __str__(self) -> str:
+        return f"{self.role}:{self.collection}:{self.test}"

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""QEMU, root file systems and the host machine's own kernel, from the cache or from Debian."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import layout
+from harness.adapters import rootfs, system_qemu
+from harness.adapters.apt import PrivateApt
+from harness.adapters.store import Store
+from harness.model.machine import QemuInstall
+from harness.model.plan import Topology
+from harness.model.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Provisions:
+    """What machines are made of. host and own_kernel are None in solo with a good system QEMU."""
+
+    qemu: QemuInstall
+    guest: rootfs.RootImage
+    host: rootfs.RootImage | None
+    own_kernel: rootfs.OwnKernel | None
+
+
+def provision(
+    topology: Topology, cache: Path, store: Store, log_dir: Path, progress: Progress
+) -> Provisions:
+    """Everything a topology needs. What the cache holds is neither fetched nor made again."""
+    recipes = rootfs.load_recipes(layout.CONFIGS / "rootfs" / "images.toml")
+    init = layout.CONFIGS / "rootfs" / "init.sh"
+    maker = rootfs.RootfsMaker(store, progress)
+
+    def archive(name: str) -> Path:
+        recipe = recipes[name]
+        sources: tuple[str, ...] = ()
+        if not maker.cached(recipe):
+            apt = PrivateApt(cache / "apt" / "-".join(recipe.suites), recipe.suites)
+            sources = apt.sources_lines()
+        return maker.archive(recipe, sources, log_dir / f"rootfs-{name}.log")
+
+    guest = maker.image(recipes["guest"], archive("guest"), init)
+    system = system_qemu.find()
+    if topology is Topology.SOLO and system is not None:
+        return Provisions(system, guest, None, None)
+    host_archive = archive("host")
+    qemu = system or maker.qemu(host_archive)
+    if topology is Topology.SOLO:
+        return Provisions(qemu, guest, None, None)
+    host = maker.image(recipes["host"], host_archive, init, preseed=[guest])
+    return Provisions(qemu, guest, host, maker.own_kernel(host_archive))

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run has found so far, on disk at every moment.
+
+Each change rewrites result.json atomically, so that whatever was recorded before a fault, a kill
+or a full disk is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from harness.core.verdict import exit_code, verdict
+from harness.errors import HarnessError, StorageError
+from harness.model.progress import Progress
+from harness.model.results import (
+    Failure,
+    KernelRecord,
+    MachineRecord,
+    RunResult,
+    SplatRecord,
+    StageRecord,
+    TestResult,
+)
+
+
+class Recorder:
+    """Builds a RunResult step by step. clock: seconds since the start of the run."""
+
+    def __init__(
+        self,
+        start: RunResult,
+        run_dir: Path,
+        clock: Callable[[], float],
+        write: Callable[[Path, RunResult], None],
+    ) -> None:
+        self._result = start
+        self._path = run_dir / "result.json"
+        self._clock = clock
+        self._write = write
+        self._lock = threading.RLock()
+        self.run_dir = run_dir
+
+    @property
+    def result(self) -> RunResult:
+        with self._lock:
+            return self._result
+
+    def now(self) -> float:
+        return self._clock()
+
+    def _update(self, result: RunResult) -> None:
+        with self._lock:
+            counts = Counter(test.outcome.value for test in result.tests)
+            found = verdict(result)
+            self._result = replace(
+                result,
+                counts=dict(counts),
+                verdict=found,
+                exit_code=exit_code(found),
+                duration_s=round(self._clock(), 3),
+            )
+            try:
+                self._write(self._path, self._result)
+            except OSError as exc:
+                raise StorageError(
+                    f"{self._path}: {exc.strerror}", hint="free space on the disk that holds it"
+                ) from exc
+
+    def save(self) -> None:
+        self._update(self._result)
+
+    def kernel(self, record: KernelRecord) -> None:
+        with self._lock:
+            kept = tuple(k for k in self._result.kernels if k.role != record.role)
+            self._update(replace(self._result, kernels=(*kept, record)))
+
+    def machine(self, record: MachineRecord) -> None:
+        with self._lock:
+            kept = tuple(m for m in self._result.machines if m.name != record.name)
+            self._update(replace(self._result, machines=(*kept, record)))
+
+    def test(self, test: TestResult) -> None:
+        with self._lock:
+            self._update(replace(self._result, tests=(*self._result.tests, test)))
+
+    def splats(self, records: tuple[SplatRecord, ...]) -> None:
+        with self._lock:
+            self._update(replace(self._result, splats=(*self._result.splats, *records)))
+
+    def failure(self, failure: Failure) -> None:
+        with self._lock:
+            if failure not in self._result.failures:
+                self._update(replace(self._result, failures=(*self._result.failures, failure)))
+
+    def _stage(self, record: StageRecord) -> None:
+        with self._lock:
+            self._update(replace(self._result, stages=(*self._result.stages, record)))
+
+    @contextlib.contextmanager
+    def stage(self, progress: Progress, name: str, note: str = "") -> Iterator[StageNote]:
+        """A stage of the timeline; its state follows from how the block ends."""
+        progress.stage(name, note)
+        begin, notes = self._clock(), StageNote(note)
+        try:
+            yield notes
+        except HarnessError:
+            self._stage(StageRecord(name, begin, self._clock(), "failed", notes.text))
+            raise
+        except BaseException:
+            self._stage(StageRecord(name, begin, self._clock(), "interrupted", notes.text))
+            raise
+        state = "cached" if notes.cached else "ok"
+        self._stage(StageRecord(name, begin, self._clock(), state, notes.text))
+
+
+class StageNote:
+    """What a stage wants its record to say."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.cached = False

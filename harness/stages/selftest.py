@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Running kselftests on a machine, one program at a time.
+
+Each program is started through the tree's own run_kselftest.sh, so that settings, timeouts and KTAP
+are the kernel's. Markers with a secret of this run go to the console before and after it; the
+runner's status and the taint mask come back on the SSH channel, never over the console.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.core import attribution, ktap, splat
+from harness.core.verdict import judge
+from harness.errors import InfraError
+from harness.model.kernel import KernelBuild
+from harness.model.machine import ExecResult, Machine, MachineEnd
+from harness.model.plan import TestId, TestSelection
+from harness.model.results import (
+    Outcome,
+    Splat,
+    SplatRecord,
+    SubtestResult,
+    TestResult,
+)
+from harness.stages.recorder import Recorder
+
+_REMOTE = "/opt/kselftest"
+_GRACE_S = 30.0  # for the runner around a program that has its own timeout
+_STATUS = re.compile(rb"^(?P<token>[0-9a-f]+) status=(?P<status>\d+) taint=(\d+),(\d+)$", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class SelftestSettings:
+    """token: hex secret of this run; speed: how much slower than the reference machine."""
+
+    token: str
+    speed: float
+    rules: splat.RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What came back from one program."""
+
+    result: ExecResult
+    output: bytes  # without the status line
+    status: int | None
+    taint: tuple[int, int]
+    end: MachineEnd
+    what: str  # how the machine ended, in words
+    console: tuple[int, int]  # bytes of the console written meanwhile
+
+
+def install(machine: Machine, build: KernelBuild) -> tuple[str, ...]:
+    """Put the build's kselftests on the machine; the "collection:test" lines installed."""
+    remote = "/var/tmp/kselftests.tar.gz"
+    machine.upload(build.kselftests, remote)
+    machine.run(
+        f"rm -rf {_REMOTE} && mkdir -p {_REMOTE} && tar -xzf {remote} -C {_REMOTE} --no-same-owner"
+        f" && rm -f {remote}",
+        timeout_s=300,
+        check=True,
+    )
+    return tuple(machine.read(f"{_REMOTE}/kselftest-list.txt").decode().split())
+
+
+def command(test: TestId, token: str, timeout_s: float) -> str:
+    """The shell command that runs one program on a machine."""
+    name = shlex.quote(f"{test.collection}:{test.test}")
+    begin = shlex.quote("<5>" + attribution.begin_marker(str(test), token))
+    end = shlex.quote("<5>" + attribution.end_marker(str(test), token))
+    return f"""cd {_REMOTE} || exit 125
+before=$(cat /proc/sys/kernel/tainted)
+echo {begin} > /dev/kmsg
+./run_kselftest.sh -o {max(1, round(timeout_s))} -t {name} 2>&1
+status=$?
+echo {end} > /dev/kmsg
+echo
+echo "{token} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)"
+"""
+
+
+def run_test(
+    machine: Machine,
+    test: TestId,
+    selection: TestSelection,
+    recorder: Recorder,
+    settings: SelftestSettings,
+) -> TestResult:
+    """Run one program, record it and its splats, and return its result.
+
+    The machine may be dead afterwards: ask machine.state().
+    """
+    started = recorder.now()
+    ran = _execute(machine, test, selection.timeout_s * settings.speed, settings)
+    log = _write_log(recorder.run_dir, machine.name, test, ran.output)
+    found = _splats(machine, test, ran, settings)
+    outcome, reason, subtests = _judge(test, ran, found)
+    result = TestResult(
+        machine=machine.name,
+        role=test.role.value,
+        collection=test.collection,
+        test=test.test,
+        outcome=outcome,
+        reason=reason,
+        duration_s=round(recorder.now() - started, 3),
+        started_s=round(started, 3),
+        log=log,
+        subtests=subtests,
+        exit_status=ran.status,
+        taint_before=ran.taint[0],
+        taint_after=ran.taint[1],
+    )
+    recorder.test(result)
+    return result
+
+
+def missing(test: TestId, machine: str, reason: str, started_s: float) -> TestResult:
+    """The result of a program that is in the plan but not among what was built."""
+    return TestResult(
+        machine, test.role.value, test.collection, test.test, Outcome.MISSING, reason, 0.0,
+        started_s, "",
+    )  # fmt: skip
+
+
+def skipped(test: TestId, machine: str, reason: str, started_s: float) -> TestResult:
+    """The result of a program that the plan leaves out."""
+    return replace(missing(test, machine, reason, started_s), outcome=Outcome.SKIP)
+
+
+def not_run(test: TestId, machine: str, reason: str, started_s: float) -> TestResult:
+    """The result of a program that could not be started for want of a machine."""
+    return replace(missing(test, machine, reason, started_s), outcome=Outcome.INFRA)
+
+
+def _execute(machine: Machine, test: TestId, timeout_s: float, settings: SelftestSettings) -> _Ran:
+    begin = machine.console.size()
+    result = machine.run(command(test, settings.token, timeout_s), timeout_s=timeout_s + _GRACE_S)
+    output, status, taint = _split_status(result.stdout, settings.token)
+    end, what = MachineEnd.ALIVE, ""
+    if status is not None:
+        # the serial line lags behind SSH: its end marker closes this test's part of the console
+        marker = attribution.end_marker(str(test), settings.token).encode()
+        machine.console.wait_for(marker, 5 * settings.speed, begin)
+    else:
+        end, what = machine.state(), ""
+        if end is not MachineEnd.ALIVE:
+            what = _how(machine, end)
+    return _Ran(result, output, status, taint, end, what, (begin, machine.console.size()))
+
+
+def _split_status(output: bytes, token: str) -> tuple[bytes, int | None, tuple[int, int]]:
+    for match in reversed(list(_STATUS.finditer(output))):
+        if match["token"] == token.encode():
+            taint = int(match[3]), int(match[4])
+            return output[: match.start()].rstrip(b"\n") + b"\n", int(match["status"]), taint
+    return output, None, (0, 0)
+
+
+def _how(machine: Machine, end: MachineEnd) -> str:
+    describe = getattr(machine, "describe_end", None)
+    said = describe() if callable(describe) else ""
+    return str(said) or f"the machine ended: {end.value}"
+
+
+def _splats(
+    machine: Machine, test: TestId, ran: _Ran, settings: SelftestSettings
+) -> tuple[SplatRecord, ...]:
+    with machine.console.path.open("rb") as file:
+        file.seek(ran.console[0])
+        text = file.read(ran.console[1] - ran.console[0])
+        file.seek(0)
+        first_line = file.read(ran.console[0]).count(b"\n")
+    return tuple(
+        SplatRecord(
+            machine=machine.name,
+            role=test.role.value,
+            test=f"{test.collection}:{test.test}",
+            splat=_shift(found, first_line),
+            text=splat.excerpt(text, found),
+        )
+        for found in splat.find_splats(text, settings.rules)
+    )
+
+
+def _shift(found: Splat, lines: int) -> Splat:
+    return replace(found, start_line=found.start_line + lines, end_line=found.end_line + lines)
+
+
+def _judge(
+    test: TestId, ran: _Ran, splats: Sequence[SplatRecord]
+) -> tuple[Outcome, str, tuple[SubtestResult, ...]]:
+    report = ktap.parse(ran.output)
+    root = (test.collection, test.test)
+    subtests = tuple(
+        SubtestResult(case.id[2:], case.outcome, case.reason)
+        for case in report.cases
+        if case.id[:2] == root and len(case.id) > 2
+    )
+    if ran.end is not MachineEnd.ALIVE:
+        infra = ran.end is MachineEnd.QEMU_DIED
+        return (Outcome.INFRA if infra else Outcome.CRASH), ran.what, subtests
+    if ran.result.timed_out:
+        return Outcome.TIMEOUT, f"no end after {ran.result.duration_s:.0f} s", subtests
+    if ran.status is None:
+        why = "it ended the SSH connection that it ran under; the machine lives"
+        return Outcome.FAIL, why, subtests
+    outcome, reason = judge(report, ran.status, splats)
+    return outcome, reason, subtests
+
+
+def _write_log(run_dir: Path, machine: str, test: TestId, output: bytes) -> str:
+    """ktap/<role>/<collection>.<test>.ktap; a repeated program gets a number."""
+    del machine
+    directory = run_dir / "ktap" / test.role.value
+    directory.mkdir(parents=True, exist_ok=True)
+    stem = f"{test.collection}.{test.test}".replace("/", "_")
+    path = directory / f"{stem}.ktap"
+    number = 2
+    while path.exists():
+        path = directory / f"{stem}.{number}.ktap"
+        number += 1
+    try:
+        path.write_bytes(output)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise InfraError(f"{path}: {exc.strerror}", hint="free space in --runs-dir") from exc
+    return str(path.relative_to(run_dir))
