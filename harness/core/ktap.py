@@ -13,46 +13,16 @@ announced and has no result line becomes MISSING, whatever contradicts becomes a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from harness.core import ktap_lines as lines
-from harness.core.ktap_tree import Names, Node, cases_of, leaves, node_of
+from harness.core.ktap_tree import Block, Names, Node, cases_of, leaves, node_of
 from harness.model.results import KtapProblem, KtapReport, Outcome
 
 _DEPTH_MAX = 32  # deeper lines stay on the deepest level: bounds ids and recursion
 _MISSING_MAX = 1000  # single MISSING cases per report; beyond, one per block stands for the rest
 _TOP_LEVEL_TAP = re.compile(r"^(?:K?TAP version [0-9]|1\.\.[0-9])", re.MULTILINE)
-
-
-@dataclass(slots=True)
-class _Block:
-    """The lines of one column up to their parent's result."""
-
-    column: int
-    line: int
-    version: bool = False
-    plan: int | None = None
-    plan_line: int = 0
-    skip: str | None = None  # reason of "1..0 # SKIP reason"
-    bail: str = ""
-    name: str = ""  # from "# Subtest: name": what its parent will be called
-    points: int = 0
-    absent: int = 0  # announced, but without a result: stand for planned numbers
-    note: str = ""  # first diagnosis since the last point
-    numbers: set[int] = field(default_factory=set)
-    out_of_order: bool = False
-    nodes: list[Node] = field(default_factory=list)
-    tally: dict[Outcome, int] = field(default_factory=dict)
-    announced: dict[str, int] = field(default_factory=dict)  # name -> line, no result yet
-    pending: list[Node] = field(default_factory=list)  # subtests of the next point
-    pending_skip: str | None = None
-    pending_name: str = ""
-    kunit_totals: tuple[int, tuple[int, int, int]] | None = None  # line, (pass, fail, skip)
-
-    @property
-    def started(self) -> bool:
-        return self.version or self.plan is not None or self.points > 0
 
 
 class _Shared:
@@ -72,17 +42,16 @@ class _Stream:
     def __init__(self, shared: _Shared, unnumbered: bool) -> None:
         self.shared = shared
         self.unnumbered = unnumbered  # the stream has a plan or version in column 0
-        self.stack = [_Block(-1, 0)]
+        self.stack = [Block(-1, 0)]
         self.subtest = ""  # a TAP 14 "# Subtest: name" that announces the next block
         self.too_deep = False
 
     def feed(self, number: int, text: str, cut: bool) -> None:
         """Take one line without its log prefix."""
-        if "selftests: " in text and self._feed_glued(number, text):
+        if "selftests: " in text and " selftests: " in text[2:] and self._feed_glued(number, text):
             return
-        match = lines.LEAD.match(text)
-        lead = match[0] if match else ""
-        body = text[len(lead) :]
+        body = text.lstrip("# \t")
+        lead = text[: len(text) - len(body)]
         if "\t" in lead:
             lead = lead.expandtabs(4)
         if "#" in lead:
@@ -111,8 +80,9 @@ class _Stream:
 
     def _feed_glued(self, number: int, text: str) -> bool:
         """Split "# last words of a testok 1 selftests: ..." where that result is awaited."""
+        lead = len(text) - len(text.lstrip("# \t"))
         for match in lines.GLUED.finditer(text):
-            if not text[: match.start()].strip("# \t"):
+            if match.start() == lead:
                 return False
             for block in self.stack:
                 if match[1] in block.announced:
@@ -123,41 +93,51 @@ class _Stream:
 
     def _comment(self, number: int, column: int, body: str) -> None:
         """Headers that announce a test, and totals."""
-        match = lines.SELFTEST.match(body)
-        if match:
-            block = self._level(column, number)
-            if block.pending:
-                self._adopt_orphans(block)
-            block.announced[lines.tidy(match[0])] = number
-            return
-        match = lines.SUBTEST.match(body)
-        if match:
-            top = self.stack[-1]
-            nested = len(self.stack) > 2
-            if nested and top.column == column and top.plan is None and not top.points:
-                top.name = lines.tidy(match[1])
-            else:
-                self.subtest = lines.tidy(match[1])
-            return
-        block_or_none = next((b for b in self.stack if b.column == column), None)
-        if block_or_none is None:
-            return
-        match = lines.RUN.match(body)
-        if match:
-            block_or_none.announced[lines.tidy(match[1])] = number
-            return
-        match = lines.TOTALS.match(body)
-        if match:
-            self._totals(number, block_or_none, match)
-        elif not block_or_none.note:
-            block_or_none.note = lines.diagnosis(body)
+        first = body[:1]
+        if first == "s":
+            match = lines.SELFTEST.match(body)
+            if match:
+                block = self._level(column, number)
+                if block.pending:
+                    self._adopt_orphans(block)
+                block.announced[lines.tidy(match[0])] = number
+                return
+        elif first == "S":
+            match = lines.SUBTEST.match(body)
+            if match:
+                self._subtest(column, lines.tidy(match[1]))
+                return
+        for block in self.stack:
+            if block.column == column:
+                self._comment_in(number, block, body)
 
-    def _totals(self, number: int, block: _Block, match: re.Match[str]) -> None:
+    def _subtest(self, column: int, name: str) -> None:
+        """KUnit names a block inside it, TAP 14 before it and one level out."""
+        top = self.stack[-1]
+        inside = len(self.stack) > 2 and top.column == column
+        if inside and top.plan is None and not top.points:
+            top.name = name
+        else:
+            self.subtest = name
+
+    def _comment_in(self, number: int, block: Block, body: str) -> None:
+        """A comment that speaks about the open block of its column."""
+        match = lines.RUN.match(body) if body.startswith("RUN") else None
+        if match:
+            block.announced[lines.tidy(match[1])] = number
+            return
+        match = lines.TOTALS.match(body) if body.startswith("Totals") else None
+        if match:
+            self._totals(number, block, match)
+        elif not block.note:
+            block.note = lines.diagnosis(body)
+
+    def _totals(self, number: int, block: Block, match: re.Match[str]) -> None:
         passed, failed, xfail, xpass, skip, error = (int(n or 0) for n in match.groups()[:6])
         if match[7] is not None:  # KUnit: counts leaves; checked when the suite's result comes
             block.kunit_totals = number, (passed, failed, skip)
             return
-        seen = _summary(block.tally)
+        seen = block.summary()
         said = (passed, failed + xpass + error, xfail, skip)
         if seen != said:
             self.shared.problem(
@@ -223,7 +203,7 @@ class _Stream:
             self.shared.problem(number, "no newline ends this line: it may be cut off")
 
     @staticmethod
-    def _torn(block: _Block, point: lines.Point) -> lines.Point:
+    def _torn(block: Block, point: lines.Point) -> lines.Point:
         """A result whose directive may be lost is no pass; its full name may be announced."""
         last = next(reversed(block.announced), "")
         name = last if last.startswith(point.name) else point.name
@@ -231,7 +211,7 @@ class _Stream:
             return point._replace(name=name)
         return lines.Point(name, Outcome.MISSING, "a kernel message cut the result line", "")
 
-    def _count(self, number: int, block: _Block, index: int | None) -> None:
+    def _count(self, number: int, block: Block, index: int | None) -> None:
         block.points += 1
         expected = block.points
         if index is not None and index != expected and not block.out_of_order:
@@ -239,13 +219,15 @@ class _Stream:
             self.shared.problem(number, f"test number {index} where {expected} was expected")
         block.numbers.add(expected if index is None else index)
 
-    def _add(self, number: int, block: _Block, point: lines.Point) -> None:
+    def _add(self, number: int, block: Block, point: lines.Point) -> None:
         block.announced.pop(point.name, None)
         block.tally[point.outcome] = block.tally.get(point.outcome, 0) + 1
         match = lines.SELFTEST.match(point.name)
         parts = (match[1], match[2]) if match else (point.name or f"#{block.points}",)
         outcome, reason = point.outcome, point.reason
-        kids, block.pending = block.pending, []
+        kids: Sequence[Node] = ()
+        if block.pending:
+            kids, block.pending = block.pending, []
         skip, block.pending_skip = block.pending_skip, None
         block.pending_name = ""
         if skip is not None and not kids and outcome in (Outcome.PASS, Outcome.SKIP):
@@ -260,7 +242,7 @@ class _Stream:
         block.nodes.append(node)
 
     def _check_kunit_totals(
-        self, totals: tuple[int, tuple[int, int, int]], kids: list[Node]
+        self, totals: tuple[int, tuple[int, int, int]], kids: Sequence[Node]
     ) -> None:
         line, said = totals
         results = list(leaves(kids))
@@ -274,7 +256,7 @@ class _Stream:
                 f"Totals contradict the results seen (pass, fail, skip): {said} against {seen}",
             )
 
-    def _level(self, column: int, number: int, *, takes_pending: bool = False) -> _Block:
+    def _level(self, column: int, number: int, *, takes_pending: bool = False) -> Block:
         """The open block of this column, opened if need be; deeper ones are closed."""
         while self.stack[-1].column > column:
             self._pop()
@@ -286,7 +268,7 @@ class _Stream:
                 self.too_deep = True
                 self.shared.problem(number, f"nested deeper than {_DEPTH_MAX} levels")
             return outer
-        block = _Block(column, number, name=self.subtest)
+        block = Block(column, number, name=self.subtest)
         self.subtest = ""
         if takes_pending and outer.pending:
             block.pending, outer.pending = outer.pending, []
@@ -300,20 +282,20 @@ class _Stream:
         self._close(block, top_level)
         if block.skip is not None and not block.nodes:
             if top_level:
-                block.nodes.append(node_of((), Outcome.SKIP, block.skip, block.plan_line, []))
+                block.nodes.append(node_of((), Outcome.SKIP, block.skip, block.plan_line))
             else:
                 outer.pending_skip = block.skip
         if block.nodes:
             outer.pending.extend(block.nodes)
             outer.pending_name = block.name
 
-    def _close(self, block: _Block, top_level: bool) -> None:
+    def _close(self, block: Block, top_level: bool) -> None:
         if block.pending:
             self._adopt_orphans(block)
         for name, line in block.announced.items():
             block.absent += 1
             reason = block.bail or "started, but no result line was seen"
-            block.nodes.append(node_of(_parts(name), Outcome.MISSING, reason, line, []))
+            block.nodes.append(node_of(_parts(name), Outcome.MISSING, reason, line))
         block.announced.clear()
         if block.plan is not None:
             if block.points > block.plan:
@@ -325,7 +307,7 @@ class _Stream:
         elif top_level:
             self.shared.problem(block.line, "no result and no plan")
 
-    def _add_missing(self, block: _Block, count: int) -> None:
+    def _add_missing(self, block: Block, count: int) -> None:
         """MISSING cases for `count` planned numbers that were not seen."""
         if count <= 0 or block.plan is None:
             return
@@ -333,20 +315,23 @@ class _Stream:
             block.plan_line, f"{block.plan} results planned, {count} of them never came"
         )
         reason = block.bail or "planned, but no result line was seen"
-        index = 0
+        index, named = 0, block.absent  # the announced ones took the first free numbers
         while count > 0 and index < block.plan:
             index += 1
             if index in block.numbers:
+                continue
+            if named:
+                named -= 1
                 continue
             if self.shared.missing_left <= 0:
                 reason = f"{count} planned results were not seen, this stands for all of them"
                 count = 1
             self.shared.missing_left -= 1
             count -= 1
-            node = node_of((f"#{index}",), Outcome.MISSING, reason, block.plan_line, [])
+            node = node_of((f"#{index}",), Outcome.MISSING, reason, block.plan_line)
             block.nodes.append(node)
 
-    def _adopt_orphans(self, block: _Block) -> None:
+    def _adopt_orphans(self, block: Block) -> None:
         """Subtests whose parent printed no result: the announced parent is MISSING."""
         kids, block.pending, block.pending_skip = block.pending, [], None
         reason = block.bail or "subtests were seen, but not the result of their parent"
@@ -362,13 +347,6 @@ class _Stream:
         block.absent += 1
         self.shared.problem(line, f"{name}: {reason}")
         block.nodes.append(node_of(_parts(name), Outcome.MISSING, reason, line, kids))
-
-
-def _summary(tally: dict[Outcome, int]) -> tuple[int, int, int, int]:
-    """(pass, fail+xpass+error, xfail, skip) of a block's own results."""
-    failed = sum(tally.get(kind, 0) for kind in (Outcome.FAIL, Outcome.TIMEOUT, Outcome.XPASS))
-    passed, xfail = tally.get(Outcome.PASS, 0), tally.get(Outcome.XFAIL, 0)
-    return passed, failed, xfail, tally.get(Outcome.SKIP, 0)
 
 
 def _parts(name: str) -> tuple[str, ...]:
