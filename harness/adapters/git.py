@@ -120,7 +120,7 @@ class ScratchRepository:
         info.mkdir(exist_ok=True)
         (info / "attributes").write_text("* -text -filter -ident !eol !working-tree-encoding\n")
         self.git("add", "--force", "--all", ".")
-        dates = {"GIT_AUTHOR_DATE": "0 +0000", "GIT_COMMITTER_DATE": "0 +0000"}
+        dates = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
         self.git("commit", "--quiet", "--allow-empty", "--message", message, env=dates)
 
     def am(self, patch: Path) -> Completed:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.adapters.process import TABLE, run
+from harness.adapters.process import TABLE, Interrupted, run
 from harness.errors import InfraError, StorageError, UserError
 
 _DECOMPRESS = {
@@ -64,6 +64,8 @@ def unpack_from(producer: Sequence[str], into: Path, what: str) -> None:
             source.end()
         said.seek(0)
         text = said.read().decode(errors="replace")
+    if TABLE.stopping.is_set():
+        raise Interrupted
     command = f"{shlex.join(producer)} | {shlex.join(argv)}"
     if sink_code == 0 and source_code != 0:
         raise InfraError(f"{what}: exit status {source_code}\n  {text.strip()}", command=command)

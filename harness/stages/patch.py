@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -192,7 +193,7 @@ def _apply_series(
         repository.create(_base(source))
         for number, patch in enumerate(patches):
             progress.count(number, len(patches), "patches")
-            stem = Path(patch.name.replace(":", "-")).name.removesuffix(".patch")
+            stem = re.sub(r"^\d+-|\.patch$", "", Path(patch.name.replace(":", "-")).name)
             file = scratch / "patches" / f"{number + 1:04d}-{stem}.patch"
             file.write_bytes(to_bytes(patch.text))
             done = repository.am(file)
