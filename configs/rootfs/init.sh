@@ -1,0 +1,167 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# PID 1 of every machine that the harness boots from its own root file system (/sbin/tdisp-init).
+# It mounts, reads the seed, brings up the network, keeps sshd alive and reaps children.
+#
+# The seed is a raw tar archive on the virtio-blk disk with the serial "seed":
+#   ssh_host_ed25519_key, authorized_keys, hostname, network
+# where `network` holds shell assignments: address=10.9.0.15/24 gateway=10.9.0.2
+#
+# Few processes are started: under TCG each one costs 10 to 20 ms.
+
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+seed=/run/tdisp
+sshd_pid=
+
+say() {
+	echo "tdisp-harness: $*" > /dev/console
+}
+
+# SIGTERM, SIGUSR2 (busybox poweroff): power off without a shutdown ceremony; the disk is thrown away
+power_off() {
+	say "power off"
+	sync
+	echo o > /proc/sysrq-trigger
+	while :; do sleep 10; done
+}
+
+mount_all() {
+	# an initrd hands over /proc, /sys, /dev and /run mounted
+	[ -e /proc/self ] || mount -t proc proc /proc
+	[ -e /sys/kernel ] || mount -t sysfs sysfs /sys
+	[ -e /dev/kmsg ] || mount -t devtmpfs devtmpfs /dev
+	mkdir -p /dev/pts /dev/shm /run/lock
+	mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+	mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+	mount -t tmpfs -o mode=1777 tmpfs /tmp
+	mount -t tmpfs -o mode=755 tmpfs /run
+	mount -t cgroup2 cgroup2 /sys/fs/cgroup
+	mount -t debugfs debugfs /sys/kernel/debug
+	mount -t tracefs tracefs /sys/kernel/tracing
+	mount -t securityfs securityfs /sys/kernel/security
+	mount -t configfs configfs /sys/kernel/config
+	mount -t hugetlbfs hugetlbfs /dev/hugepages
+	[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
+} 2> /dev/null
+
+# The kernel of a distribution is modular: load the drivers of the devices that are there.
+load_modules() {
+	read -r release < /proc/sys/kernel/osrelease
+	[ -e "/lib/modules/$release/modules.dep" ] || return 0
+	set -- kvm_amd kvm_intel af_packet vfio_pci
+	for alias in /sys/bus/pci/devices/*/modalias; do
+		read -r name < "$alias" && set -- "$@" "$name"
+	done
+	modprobe -abq -- "$@"
+	set --
+	for alias in /sys/bus/virtio/devices/*/modalias; do
+		[ -e "$alias" ] && read -r name < "$alias" && set -- "$@" "$name"
+	done
+	[ $# -eq 0 ] || modprobe -abq -- "$@"
+} 2> /dev/null
+
+read_seed() {
+	for file in /sys/block/*/serial; do
+		[ -e "$file" ] || continue
+		serial=
+		# virtio-blk ends the serial without a newline: read fails, but has read
+		read -r serial < "$file"
+		[ "$serial" = seed ] || continue
+		disk=${file#/sys/block/}
+		mkdir -p "$seed"
+		tar -C "$seed" -xf "/dev/${disk%/serial}" && return 0
+		say "seed disk unreadable"
+		return 1
+	done
+	say "no seed disk"
+	return 1
+}
+
+network_up() {
+	address=
+	gateway=
+	# shellcheck source=/dev/null
+	. "$seed/network"
+	ip link set lo up
+	tries=0
+	while [ $tries -lt 100 ]; do
+		for device in /sys/class/net/*/device; do
+			[ -e "$device" ] || continue
+			nic=${device#/sys/class/net/}
+			nic=${nic%/device}
+			# nodad and a fixed address: nothing to wait for
+			ip -batch - <<-EOF
+				address add $address dev $nic
+				link set $nic up
+				route add default via $gateway
+			EOF
+			return 0
+		done
+		tries=$((tries + 1))
+		sleep 0.1
+	done
+	say "no network device"
+	return 1
+}
+
+sshd_config() {
+	cat <<-EOF
+		HostKey $seed/ssh_host_ed25519_key
+		HostKeyAlgorithms ssh-ed25519
+		KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org
+		PubkeyAcceptedAlgorithms ssh-ed25519
+		AuthorizedKeysFile $seed/authorized_keys
+		AuthenticationMethods publickey
+		PermitRootLogin prohibit-password
+		StrictModes no
+		UsePAM no
+		UseDNS no
+		PrintMotd no
+		LogLevel ERROR
+		MaxSessions 100
+		MaxStartups 100
+		AllowTcpForwarding yes
+		PidFile none
+		Subsystem sftp internal-sftp
+	EOF
+}
+
+# sshd is ready when something listens on port 22 (0x16), state 0A
+sshd_listens() {
+	while read -r _ local _ state _; do
+		[ "$state" = 0A ] && [ "${local##*:}" = 0016 ] && return 0
+	done < /proc/net/tcp
+	return 1
+}
+
+announce() {
+	while ! sshd_listens; do sleep 0.05; done
+	say "sshd ready"
+}
+
+trap power_off TERM USR1 USR2
+mount_all
+say "init of kernel $(cat /proc/sys/kernel/osrelease)"
+load_modules
+if read_seed; then
+	read -r name < "$seed/hostname" && echo "$name" > /proc/sys/kernel/hostname
+	network_up
+fi
+mkdir -p /run/sshd
+chmod 600 "$seed"/ssh_host_*_key
+sshd_config > "$seed/sshd_config"
+printf '#!/bin/sh\nkill -TERM 1\n' > /run/poweroff
+chmod 755 /run/poweroff
+[ -e /sbin/poweroff ] || ln -s /run/poweroff /sbin/poweroff
+
+while :; do
+	/usr/sbin/sshd -D -e -f "$seed/sshd_config" < /dev/null > /dev/console 2>&1 &
+	sshd_pid=$!
+	announce &
+	# `wait` in dash reaps every child, also those that PID 1 inherits
+	while kill -0 "$sshd_pid" 2> /dev/null; do wait "$sshd_pid"; done
+	say "sshd ended"
+	sleep 1
+done

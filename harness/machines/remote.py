@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What all machines share: everything that needs only an SSH connection and a console."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.adapters import transfer
+from harness.adapters.console import ConsoleFile
+from harness.adapters.ssh import SshConnection, SshRefusedError
+from harness.core.elf_notes import build_id
+from harness.core.machine_end import EndReport
+from harness.errors import KernelError, MachineError
+from harness.model.kernel import KernelBuild, Role
+from harness.model.machine import BootFailure, ExecResult, MachineEnd
+
+# written by configs/rootfs/init.sh
+READY = b"tdisp-harness: sshd ready"
+
+_PROBE_S = 8.0
+_SHORT_S = 60.0
+# a boot may take this many times the first boot of the same machine, and never less than ...
+_BOOT_FACTOR = 4.0
+_BOOT_LEAST_S = 30.0
+_POLL_S = 0.3
+_KERNEL_DIR = "/var/tmp/tdisp-kernel"
+# ends that are no fault of the kernel
+_INFRASTRUCTURE = (MachineEnd.QEMU_DIED,)
+
+
+class RemoteMachine(ABC):
+    """A machine reached over SSH: implements model.machine.Machine but for its power.
+
+    boots: number of kernels started, kexec included. boot_s: how long the last one took to answer.
+    """
+
+    # its console is a serial one that shows READY; otherwise SSH is polled
+    has_serial = True
+
+    def __init__(self, name: str, role: Role, console: ConsoleFile) -> None:
+        self.name = name
+        self.role = role
+        self.console = console
+        self.boots = 0
+        self.boot_s = 0.0
+        self.deployed: KernelBuild | None = None
+        self._console_start = 0  # of the current power-on
+        self._kexecs = 0  # since then
+        self._closed = threading.Event()
+
+    # what a kind of machine adds
+
+    @property
+    @abstractmethod
+    def ssh(self) -> SshConnection:
+        """The connection. MachineError before the machine was started."""
+
+    @property
+    @abstractmethod
+    def append(self) -> str:
+        """The whole kernel command line for a deployed kernel."""
+
+    @abstractmethod
+    def gone(self) -> bool:
+        """Known to have ended. Cheap: it is polled."""
+
+    @abstractmethod
+    def end_report(self, *, ssh_alive: bool, console_alive: bool) -> EndReport:
+        """What became of it, from all signs."""
+
+    @abstractmethod
+    def restart(self) -> None:
+        """See model.machine.Machine."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See model.machine.Machine."""
+
+    # commands and files
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        on_output: Callable[[bytes], None] | None = None,
+        max_output_bytes: int = 8 << 20,
+        check: bool = False,
+    ) -> ExecResult:
+        result = self.ssh.run(
+            command,
+            timeout_s=timeout_s,
+            stdin=stdin,
+            on_output=on_output,
+            max_output_bytes=max_output_bytes,
+        )
+        if check and result.exit_status != 0:
+            text = command if isinstance(command, str) else shlex.join(command)
+            raise MachineError(
+                f"{self.name}: `{text}`: {transfer.describe(result)}",
+                command=self.ssh.endpoint.by_hand,
+                log=self.console.path,
+                detail=result,
+            )
+        return result
+
+    def upload(self, local: Path, remote: str) -> None:
+        transfer.upload(self.ssh, local, remote)
+
+    def write(self, remote: str, data: bytes) -> None:
+        transfer.write(self.ssh, remote, data)
+
+    def read(self, remote: str) -> bytes:
+        return transfer.read(self.ssh, remote)
+
+    def mark(self, text: str) -> None:
+        # <5>: KERN_NOTICE, shown at the default console log level
+        line = f"<5>tdisp-harness: {text}\n".encode()
+        self.run("cat > /dev/kmsg", timeout_s=_SHORT_S, stdin=line, check=True)
+
+    # kernels
+
+    def running_build_id(self) -> str:
+        found = build_id(self.read("/sys/kernel/notes"))
+        if not found:
+            raise MachineError(f"{self.name}: /sys/kernel/notes holds no GNU build id")
+        return found
+
+    def boot_limit_s(self) -> float:
+        """How long a boot may take, from how long the first one took."""
+        return max(_BOOT_LEAST_S, _BOOT_FACTOR * self.boot_s)
+
+    def deploy(self, build: KernelBuild) -> None:
+        """Upload, kexec once, prove by build id.
+
+        KernelError (detail: BootFailure) when the kernel does not come up or another one answers;
+        MachineError when the machine or the connection failed.
+        """
+        directory = _KERNEL_DIR
+        self.upload(build.image, f"{directory}/bzImage")
+        self.install_modules(build)
+        load = ["kexec", "-s", "-l", f"{directory}/bzImage", f"--command-line={self.append}"]
+        self.run(load, timeout_s=_SHORT_S, check=True)
+        before = self._boot_id()
+        start = self.console.size()
+        # the command must be answered before the kernel goes: kexec a moment later
+        leave = "sync; (sleep 0.2; exec kexec -e) < /dev/null > /dev/null 2>&1 &"
+        self.run(leave, timeout_s=_SHORT_S, check=True)
+        self._kexecs += 1
+        self.boots += 1
+        self.deployed = None  # until it is proved
+        begin = time.monotonic()
+        self.await_boot(self.boot_limit_s(), start, before, build)
+        self.boot_s = time.monotonic() - begin
+        self.deployed = build
+
+    def install_modules(self, build: KernelBuild) -> None:
+        """Unpack the kernel's modules to /lib/modules, if it has any."""
+        if not build.modules.is_file() or build.modules.stat().st_size < 512:
+            return
+        archive = f"{_KERNEL_DIR}/modules.tar.gz"
+        self.upload(build.modules, archive)
+        # the archive holds lib/modules/<release>; /lib is a link to usr/lib on merged systems
+        unpack = f"tar --keep-directory-symlink -C / -xzf {archive} && rm -f {archive}"
+        self.run(unpack, timeout_s=5 * _SHORT_S, check=True)
+
+    def _boot_id(self) -> str:
+        result = self.run(["cat", "/proc/sys/kernel/random/boot_id"], timeout_s=_SHORT_S)
+        return result.stdout.decode().strip() if result.exit_status == 0 else ""
+
+    def await_boot(
+        self, limit_s: float, start: int, boot_id_before: str, build: KernelBuild | None
+    ) -> None:
+        """Wait until a new kernel answers over SSH, and prove that it is `build`, if given.
+
+        start: console size when the boot began. Errors as for deploy; without `build` the kernel is
+        not under test, and its failure is a MachineError.
+        """
+        begin = time.monotonic()
+        deadline = begin + limit_s
+        if self.has_serial:
+            self.console.wait_for(READY, limit_s, start)
+            # a last chance for a machine that lost its console
+            deadline = max(deadline, time.monotonic() + 2.0)
+        self.ssh.drop()
+        problem = ""
+        while not self.gone() and time.monotonic() < deadline:
+            try:
+                self.ssh.connect(min(max(deadline - time.monotonic(), 1.0), 15.0))
+            except SshRefusedError:
+                raise
+            except MachineError as exc:
+                problem = exc.message
+                continue
+            answered = self._boot_id()
+            if answered and answered != boot_id_before:
+                self._prove(build, begin)
+                return
+            problem = "the old kernel still answers: kexec had no effect" if answered else ""
+            time.sleep(_POLL_S)
+            self.ssh.drop()
+        raise self._boot_error(build, time.monotonic() - begin, start, problem)
+
+    def _prove(self, build: KernelBuild | None, begin: float) -> None:
+        if build is None:
+            return
+        running = self.running_build_id()
+        if running == build.build_id:
+            return
+        failure = BootFailure(
+            machine=self.name,
+            end=MachineEnd.ALIVE,
+            waited_s=time.monotonic() - begin,
+            console_tail=self.console.tail(),
+            expected_build_id=build.build_id,
+            running_build_id=running,
+        )
+        raise KernelError(
+            f"{self.name}: wrong kernel: build id {running} runs, {build.build_id} was deployed",
+            log=self.console.path,
+            detail=failure,
+        )
+
+    def _boot_error(
+        self, build: KernelBuild | None, waited_s: float, start: int, problem: str
+    ) -> KernelError | MachineError:
+        size = self.console.size()
+        report = self.end_report(ssh_alive=self.ssh.connected(), console_alive=False)
+        if report.end is MachineEnd.ALIVE and not problem:
+            problem = "it answers too slowly"
+        failure = BootFailure(
+            machine=self.name,
+            end=report.end,
+            waited_s=waited_s,
+            console_tail=self.console.tail(start=min(start, size)),
+            expected_build_id=build.build_id if build else "",
+        )
+        what = problem if report.end is MachineEnd.ALIVE else report.what
+        release = f"kernel {build.release}" if build else "its own kernel"
+        message = f"{self.name}: {release} did not come up in {waited_s:.1f} s: {what}"
+        tail = "".join(f"\n  | {line}" for line in failure.console_tail.splitlines()[-20:])
+        kind = KernelError if build and report.end not in _INFRASTRUCTURE else MachineError
+        return kind(message + tail, log=self.console.path, detail=failure)
+
+    # what became of it
+
+    def answers(self, timeout_s: float = _PROBE_S) -> bool:
+        """A command gets an answer, over the connection there is or else over a new one."""
+        if self.gone():
+            return False
+        for wait_s in (timeout_s / 2, timeout_s):
+            if self.ssh.run("true", timeout_s=wait_s).exit_status == 0:
+                return True
+            self.ssh.drop()
+        return False
+
+    def report(self) -> EndReport:
+        """What became of it, in words."""
+        before = self.console.size()
+        alive = self.answers()
+        return self.end_report(ssh_alive=alive, console_alive=self.console.size() > before)
+
+    def state(self) -> MachineEnd:
+        return self.report().end
