@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What changed between the tests of two runs.
+
+A case is a test or one of its subtests on one role's kernel. Results of the same case on
+several machines count as one, the worst; repeated attempts on one machine that disagree
+make it flaky. INFRA says nothing about the kernel, so it counts as "no result".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from harness.model.results import Outcome, RunResult, TestResult
+
+
+class Change(StrEnum):
+    """What became of one case, the most urgent first."""
+
+    NEW_FAILURE = "new failure"  # fails, and did not fail before (or was not there)
+    MISSING = "missing"  # gave a result before, none or only a skip now
+    FLAKY = "flaky"  # good and bad within one run
+    STILL_FAILING = "still failing"
+    FIXED = "fixed"
+    NEW = "new"  # gives a good result, gave none before
+    SAME = "same"
+
+    @property
+    def regression(self) -> bool:
+        """True when the second run is worse than the first."""
+        return self in (Change.NEW_FAILURE, Change.MISSING)
+
+
+class CaseKey(NamedTuple):
+    """Names one case. subtest () is the test program itself."""
+
+    role: str
+    collection: str
+    test: str
+    subtest: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " / ".join((f"{self.role}:{self.collection}:{self.test}", *self.subtest))
+
+
+@dataclass(frozen=True, slots=True)
+class CaseChange:
+    """One case in both runs. before/after: None when there was no result; reason: of `after`."""
+
+    key: CaseKey
+    change: Change
+    before: Outcome | None
+    after: Outcome | None
+    reason: str = ""
+
+
+class _Seen(NamedTuple):
+    outcome: Outcome
+    reason: str
+
+
+def compare(before: RunResult, after: RunResult) -> tuple[CaseChange, ...]:
+    """Every case of either run, the most urgent change first, then by key."""
+    old, new = _cases(before.tests), _cases(after.tests)
+    rows = []
+    for key in old.keys() | new.keys():
+        first, second = old.get(key), new.get(key)
+        was = first.outcome if first else None
+        now = second.outcome if second else None
+        if was is None and now is None:
+            continue
+        rows.append(CaseChange(key, _change(was, now), was, now, second.reason if second else ""))
+    order = {change: rank for rank, change in enumerate(Change)}
+    return tuple(sorted(rows, key=lambda row: (order[row.change], row.key)))
+
+
+def render(rows: Sequence[CaseChange], *, everything: bool = False) -> list[str]:
+    """Plain text lines: the changes (with everything=True also SAME), then the counts."""
+    shown = [row for row in rows if everything or row.change is not Change.SAME]
+    width = max((len(row.change) for row in shown), default=0)
+    out = []
+    for row in shown:
+        step = f"{row.before or '-'} -> {row.after or '-'}"
+        reason = f"  ({row.reason})" if row.reason else ""
+        out.append(f"{row.change.upper():<{width}}  {step:<18}  {row.key}{reason}")
+    counts = Counter(row.change for row in rows)
+    total = ", ".join(f"{counts[change]} {change}" for change in Change if counts[change])
+    return [*out, total or "no test in either run"]
+
+
+def _change(was: Outcome | None, now: Outcome | None) -> Change:
+    """The table of changes; the first rule that fits decides.
+
+    A skip is no result: a case that stops running is MISSING, one that starts running is NEW.
+    """
+    if now is Outcome.FLAKY:
+        return Change.FLAKY
+    if now is None:
+        return Change.MISSING
+    if not now.good:
+        if was is not None and not was.good and was is not Outcome.FLAKY:
+            return Change.STILL_FAILING
+        if now is Outcome.MISSING and was is not None:
+            return Change.MISSING
+        return Change.NEW_FAILURE
+    if now is Outcome.SKIP:
+        return Change.SAME if was in (None, Outcome.SKIP) else Change.MISSING
+    if was in (None, Outcome.SKIP):
+        return Change.NEW
+    if was is Outcome.FLAKY:
+        return Change.FLAKY  # one good run does not prove it cured
+    if now is Outcome.XFAIL:
+        return Change.NEW_FAILURE if was is Outcome.PASS else Change.SAME
+    return Change.SAME if was is Outcome.PASS else Change.FIXED
+
+
+def _cases(tests: Iterable[TestResult]) -> dict[CaseKey, _Seen]:
+    """One result per case; cases with nothing but INFRA are left out."""
+    attempts: dict[CaseKey, dict[str, list[_Seen]]] = {}
+    for test in sorted(tests, key=lambda test: test.attempt):
+        base = (test.role, test.collection, test.test)
+        found: list[tuple[tuple[str, ...], _Seen]] = [((), _Seen(test.outcome, test.reason))]
+        found += [(sub.name, _Seen(sub.outcome, sub.reason)) for sub in test.subtests]
+        for subtest, seen in found:
+            if seen.outcome is not Outcome.INFRA:
+                machines = attempts.setdefault(CaseKey(*base, subtest), {})
+                machines.setdefault(test.machine, []).append(seen)
+    return {
+        key: max((_of_one_machine(seen) for seen in machines.values()), key=_badness)
+        for key, machines in attempts.items()
+    }
+
+
+def _of_one_machine(attempts: Sequence[_Seen]) -> _Seen:
+    """Attempts in order to one result."""
+    bad = [seen for seen in attempts if not seen.outcome.good]
+    if bad and any(seen.outcome in (Outcome.PASS, Outcome.XFAIL) for seen in attempts):
+        return _Seen(Outcome.FLAKY, bad[-1].reason)
+    return bad[-1] if bad else max(attempts, key=_badness)
+
+
+def _badness(seen: _Seen) -> int:
+    """Orders results: skip, pass, xfail, flaky, every failure."""
+    good = (Outcome.SKIP, Outcome.PASS, Outcome.XFAIL, Outcome.FLAKY)
+    return good.index(seen.outcome) if seen.outcome in good else len(good)
