@@ -173,7 +173,7 @@ def _without_comment(line: str) -> str:
 
 
 def read_symbols(read: Callable[[str], str | None], srcarch: str = "x86") -> SymbolTable:
-    """The symbols reachable from the top Kconfig. read: text of a path in the tree, None if none."""
+    """The symbols reachable from the top Kconfig. read: text of a path in the tree, or None."""
     reader = _Reader(read, srcarch)
     reader.file("Kconfig")
     return reader.table
