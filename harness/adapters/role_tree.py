@@ -134,7 +134,7 @@ class RoleTree:
                 scratch.write_bytes(content.data)
                 scratch.chmod(content.mode)
             if target.is_dir() and not target.is_symlink():
-                target.rmdir()  # emptied by the removals
+                _remove_empty(target)
             scratch.replace(target)
         finally:
             scratch.unlink(missing_ok=True)
@@ -219,6 +219,12 @@ def overlay_files(source: Path, dest: str) -> dict[str, Content]:
                 inside = (Path(directory) / name).relative_to(source).as_posix()
                 found[f"{dest.strip('/')}/{inside}"] = content
     return found
+
+
+def _remove_empty(directory: Path) -> None:
+    """Remove a directory that the removals left without files; OSError when one is in it."""
+    for below, _, _ in os.walk(directory, topdown=False):
+        Path(below).rmdir()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
