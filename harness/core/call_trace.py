@@ -30,6 +30,7 @@ class Segment:
     rip: str = ""
     frames: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)  # the "? foo" entries
+    implicit: bool = False  # frames without a line that announced a call trace
 
 
 @dataclass(slots=True)
@@ -47,18 +48,23 @@ class TraceReader:
             self.segments[-1].rip = rip["entry"]
             return
         if _START.match(text):
+            if self.segments and self.segments[0].implicit:
+                # What came before were the stacks of others (lockdep's dependency chain).
+                self.segments.clear()
             if not self.segments or self.segments[-1].frames:
                 self.segments.append(Segment())
             return
-        if not self.segments:
+        if text[:1] != " ":
             return
         frame = _FRAME.match(text)
-        if frame is not None and text[:1] == " ":
+        if frame is not None:
+            if not self.segments:  # KFENCE and KMSAN have no "Call Trace:"
+                self.segments.append(Segment(implicit=True))
             segment = self.segments[-1]
             (segment.unsure if frame["maybe"] else segment.frames).append(frame["entry"])
             return
         bare = _BARE.match(text)
-        if bare is not None:
+        if bare is not None and self.segments:
             self.segments[-1].frames.append(bare["address"])
 
     @property

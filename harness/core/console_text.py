@@ -24,9 +24,9 @@ _SYSLOG = (
 )
 _WALL_CLOCK = r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\]"
 _PREFIX = re.compile(
-    rf"(?:<\d{{1,3}}>)?(?:{_SYSLOG})?(?P<stamp>{_STAMP}|{_WALL_CLOCK})?(?:{_CALLER})? ?"
+    rf"(?:<\d{{1,3}}>)?(?:{_SYSLOG})?(?P<stamp>{_STAMP}|{_WALL_CLOCK})?(?:{_CALLER})?"
 )
-_INNER_PREFIX = re.compile(rf"(?P<stamp>{_STAMP})(?:{_CALLER})? ")
+_INNER_PREFIX = re.compile(rf"(?P<stamp>{_STAMP})(?:{_CALLER})?(?= )")
 _BANNER = re.compile(rb"Linux version \d+\.")
 
 
@@ -56,7 +56,10 @@ def parse_line(raw: bytes) -> ConsoleLine:
         inner = _INNER_PREFIX.search(text)
         if inner is not None:
             match = inner
-    return ConsoleLine(text[match.end() :].rstrip(), match["stamp"] or "", match["caller"] or "")
+    start = match.end()
+    if start and text[start : start + 1] == " ":
+        start += 1
+    return ConsoleLine(text[start:].rstrip(), match["stamp"] or "", match["caller"] or "")
 
 
 def line_bounds(data: bytes, start: int) -> tuple[int, int]:

@@ -35,7 +35,7 @@ _CUT_HERE = re.compile(r"^-+\[ cut here \]-+")
 _SEPARATOR = re.compile(r"^={10,}$")
 _HEAD_ENDS = re.compile(r"^(?:CPU: |Call [Tt]race:|Modules linked in|RIP: )")
 _CUT_HERE_PATIENCE = 20
-_LOOSE_END = re.compile(r" in(?=:|$)")  # of a title without a frame
+_LOOSE_END = re.compile(r" in ?(?=:|$)")  # of a title without a frame
 
 _NORMAL = (
     (re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b"), "BDF"),
@@ -76,6 +76,16 @@ class _Report:
         if self.cut_here and text.startswith("---[ end trace "):
             return True
         return self.rule is not None and self.rule.end.match(text) is not None
+
+    @property
+    def joinable(self) -> bool:
+        """Whether a further header may belong to this report."""
+        return self.rule is None or (self.head and self.rule.joins)
+
+    @property
+    def silence(self) -> int:
+        """Lines of other callers after which nothing more is expected."""
+        return 40 if self.finished else 300
 
     @property
     def patience(self) -> int:
@@ -177,8 +187,15 @@ class _Scanner:
         return number, parse_line(self.data[begin : position - 1])
 
     def _take(self, number: int, line: ConsoleLine) -> None:
+        for stale in [item for item in self.open if number - item.end > item.silence]:
+            self._close(stale)
         report = self._report_of(line)
         if _CUT_HERE.match(line.text):
+            if report is not None and report.joinable and not report.cut_here:
+                # The list debugging says its piece before the line.
+                report.cut_here = True
+                self._extend(report, number, line)
+                return
             if report is not None:
                 self._cut_off(report)
             new = _Report(None, len(self.rules.rules), None, number, number, line.caller)
@@ -208,6 +225,8 @@ class _Scanner:
                 return
             self._cut_off(report)
         new = _Report(rule, index, match, number, number, line.caller)
+        # Nothing but heads so far: the lines of two processors are mixed, and stay so.
+        new.corrupted = report is not None and report.corrupted and report.head and rule.trace
         if self.previous is not None and self.previous[0] == number - 1:
             before = self.previous[1]
             if _SEPARATOR.match(before.text) and before.caller == line.caller:
@@ -218,7 +237,7 @@ class _Scanner:
     def _joins(self, report: _Report, index: int, rule: Rule) -> bool:
         if report.rule is None:
             return True
-        return report.head and report.rule.joins and rule.joins and index != report.rule_index
+        return report.joinable and rule.joins and index != report.rule_index
 
     def _body(self, number: int, line: ConsoleLine, report: _Report) -> None:
         text = line.text

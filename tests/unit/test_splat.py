@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Splats in console logs: golden logs, the same logs in other clothes, innocents, bad rules.
+
+Most logs of data/splat were made by a real kernel (7.3 in QEMU) with a module that misbehaves on
+request; the rest follow the print statements of the same kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.call_trace import decode
+from harness.core.splat import excerpt, find_splats, fingerprint, load_rules, normalise, to_json
+from harness.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(__file__).parent / "data" / "splat"
+LOGS = sorted(DATA.glob("*.log"))
+RULES_TEXT = (ROOT / "configs" / "splat_rules.toml").read_text(encoding="utf-8")
+RULES = load_rules(RULES_TEXT)
+
+Golden = Callable[[Path, Any], None]
+_STAMP = re.compile(rb"^(\[ *\d+\.\d{6}\])", re.MULTILINE)
+
+
+def test_there_are_enough_golden_logs() -> None:
+    assert len(LOGS) >= 40
+    assert all(log.stat().st_size < 60_000 for log in LOGS)
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
+def test_golden(log: Path, golden: Golden) -> None:
+    data = log.read_bytes()
+    document = to_json(find_splats(data, RULES))
+    golden(log.with_suffix(".json"), document)
+    lines = data.count(b"\n") + 1
+    for row in document["splats"]:
+        assert 1 <= int(row["start_line"]) <= int(row["end_line"]) <= lines
+
+
+@pytest.mark.parametrize("log", [log for log in LOGS if log.stem.startswith("innocent")])
+def test_innocent_logs_hold_nothing(log: Path) -> None:
+    assert find_splats(log.read_bytes(), RULES) == ()
+
+
+def _identity(data: bytes) -> list[tuple[str, str, str]]:
+    return [(splat.kind, splat.title, splat.frame) for splat in find_splats(data, RULES)]
+
+
+def _carriage_returns(data: bytes) -> bytes:
+    return data.replace(b"\r", b"").replace(b"\n", b"\r\n")
+
+
+def _syslog(data: bytes) -> bytes:
+    return re.sub(rb"(?m)^(?=\[ *\d)", b"Nov 22 17:33:33 guest-1 kernel: ", data)
+
+
+def _journal(data: bytes) -> bytes:
+    return re.sub(rb"(?m)^(?=\[ *\d)", b"2026-11-22T17:33:33.123456+00:00 guest kernel: ", data)
+
+
+def _levels(data: bytes) -> bytes:
+    return re.sub(rb"(?m)^(?=\[ *\d)", b"<4>", data)
+
+
+def _caller_ids(data: bytes) -> bytes:
+    return _STAMP.sub(rb"\1[  T123]", data)
+
+
+def _short_caller_ids(data: bytes) -> bytes:
+    return _STAMP.sub(rb"\1[    C1]", data)
+
+
+def _no_stamps(data: bytes) -> bytes:
+    return re.sub(rb"(?m)^\[ *\d+\.\d{6}\] ?", b"", data)
+
+
+def _wall_clock(data: bytes) -> bytes:
+    return _STAMP.sub(b"[Sun Nov 22 17:33:33 2026]", data)
+
+
+CLOTHES = [_carriage_returns, _syslog, _journal, _levels, _short_caller_ids, _wall_clock]
+# Not those whose time stamps are the point.
+PLAIN = [log for log in LOGS if not re.search("caller-ids|lookalikes|mid-line", log.stem)]
+
+
+@pytest.mark.parametrize("clothe", [*CLOTHES, _caller_ids, _no_stamps])
+@pytest.mark.parametrize(
+    "stem", ["null-write", "warn-message", "bug", "hung-task", "rcu-stall", "gpf-panic", "oom"]
+)
+def test_the_same_report_in_other_clothes(stem: str, clothe: Callable[[bytes], bytes]) -> None:
+    data = (DATA / f"{stem}.log").read_bytes()
+    changed = clothe(data)
+    assert changed != data
+    assert _identity(changed) == _identity(data)
+    assert _identity(data)
+
+
+@pytest.mark.parametrize("clothe", CLOTHES)
+@pytest.mark.parametrize("log", PLAIN, ids=lambda log: log.stem)
+def test_every_log_in_other_clothes(log: Path, clothe: Callable[[bytes], bytes]) -> None:
+    data = log.read_bytes()
+    assert _identity(clothe(data)) == _identity(data)
+
+
+def test_every_kind_of_the_contract_has_a_golden_log() -> None:
+    seen = {splat.kind for log in LOGS for splat in find_splats(log.read_bytes(), RULES)}
+    wanted = {
+        "oops", "bug", "warn", "panic", "kasan", "kfence", "kmsan", "kcsan", "ubsan", "lockdep",
+        "hung-task", "soft-lockup", "hard-lockup", "rcu-stall", "atomic-sleep", "page-fault",
+        "general-protection-fault", "null-dereference", "double-fault", "stack-overflow",
+        "list-corruption", "refcount", "kmemleak", "dma-debug", "module-leak", "iommu-fault", "oom",
+        "divide-error", "slab",
+    }  # fmt: skip
+    assert wanted - seen == set()
+
+
+def test_two_processors_with_caller_ids_come_apart() -> None:
+    splats = find_splats((DATA / "two-cpus-caller-ids.log").read_bytes(), RULES)
+    assert [(splat.kind, splat.frame, splat.corrupted) for splat in splats] == [
+        ("warn", "tsm_lock_store", False),
+        ("null-dereference", "tdi_state_show", False),
+        ("soft-lockup", "tdi_spin", False),
+    ]
+    assert splats[0].start_line < splats[1].start_line < splats[0].end_line
+
+
+def test_a_report_is_over_when_its_caller_stays_silent() -> None:
+    """Others go on talking; the report neither grows nor takes up a late line of its caller."""
+    head = (DATA / "two-cpus-caller-ids.log").read_bytes()
+    noise = b"".join(b"[   61.%06d][  T303] eth0: link is up\n" % number for number in range(500))
+    late = b"[   99.000000][  T101]  late_frame+0x1/0x2\n"
+    splats = find_splats(head + noise + late, RULES)
+    assert splats == find_splats(head, RULES)
+
+
+def test_two_processors_without_caller_ids_are_corrupted() -> None:
+    splats = find_splats((DATA / "two-cpus-interleaved.log").read_bytes(), RULES)
+    assert [splat.corrupted for splat in splats] == [True, True]
+
+
+def test_panic_without_trace_takes_the_frame_of_its_oops() -> None:
+    splats = find_splats((DATA / "gpf-panic.log").read_bytes(), RULES)
+    assert [(splat.kind, splat.frame) for splat in splats] == [
+        ("general-protection-fault", "sg_gpf"),
+        ("panic", "sg_gpf"),
+    ]
+
+
+def test_trace_keeps_what_the_kernel_printed() -> None:
+    (splat,) = find_splats((DATA / "refcount.log").read_bytes(), RULES)
+    assert splat.trace[0] == "sg_ref+0x4c/0x50 [splatgen]"
+
+
+def test_fingerprint_is_the_same_across_boots() -> None:
+    """Two boots of the same defect: other addresses (KASLR), other process, other times."""
+    first = find_splats((DATA / "null-write.log").read_bytes(), RULES)
+    second = find_splats((DATA / "null-nokaslr.log").read_bytes(), RULES)
+    assert first[0].fingerprint == second[0].fingerprint
+    assert first[0].fingerprint == fingerprint(first[0].kind, first[0].title, first[0].frame)
+
+
+def test_fingerprint_tells_defects_apart() -> None:
+    stems = ("null-write", "null-jump", "page-fault", "warn-on", "refcount", "dma-debug-size")
+    marks = {
+        find_splats((DATA / f"{stem}.log").read_bytes(), RULES)[0].fingerprint for stem in stems
+    }
+    assert len(marks) == len(stems)
+
+
+def test_excerpt_is_the_raw_lines() -> None:
+    data = (DATA / "kasan.log").read_bytes()
+    (splat,) = find_splats(data, RULES)
+    text = excerpt(data, splat)
+    assert text.splitlines()[0].endswith("=" * 66)
+    assert text.splitlines()[-1].endswith("=" * 66)
+    assert "Freed by task 412" in text
+    assert "systemd" not in text
+
+
+def test_excerpt_of_another_log_is_empty() -> None:
+    (splat,) = find_splats((DATA / "kasan.log").read_bytes(), RULES)
+    assert excerpt(b"", splat) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("value 17 at ffffffffc0273068", "value NUM at ADDR"),
+        ("at 0xffff888104a3d418 flags 0x20", "at ADDR flags NUM"),
+        ("foo.constprop.0+0x1c/0x20 [mod]", "foo"),
+        ("vfio-pci 0000:00:05.0: reset", "vfio-pci BDF: reset"),
+        ("bash/331 is here", "bash/PID is here"),
+        ("[insmod:40]", "[insmod/PID]"),
+        ("memcpy failed", "memcpy failed"),
+        ("pid 12 died", "pid PID died"),
+    ],
+)
+def test_normalise(text: str, wanted: str) -> None:
+    assert normalise(text) == wanted
+
+
+def test_decode_names_bare_addresses() -> None:
+    system_map = "ffffffff81000000 T _text\nffffffff81234500 t foo\nbad line\nzz T bar\n"
+    (splat,) = find_splats((DATA / "bare-addresses.log").read_bytes(), RULES)
+    assert splat.trace == ("ffffffff81234567", "ffffffff81000100")
+    assert decode(splat.trace, system_map) == ("foo+0x67", "_text+0x100")
+    assert decode(("known+0x1/0x2", "0000000000000001"), system_map) == (
+        "known+0x1/0x2",
+        "0000000000000001",
+    )
+    assert decode(splat.trace, "") == splat.trace
+
+
+RULE = '[[rule]]\nkind = "k"\nneedles = ["x"]\nheader = "x"\ntitle = "x"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "rule: missing"),
+        ("[[rule]", "configs/splat_rules.toml"),
+        ('[[rule]]\nkind = "k"\n', r"rule\[1\] \(k\): header: missing"),
+        (RULE.replace('header = "x"', 'header = "("'), r"rule\[1\] \(k\): header: "),
+        (RULE.replace('title = "x"', 'title = "{nothing}"'), "title: .*no group"),
+        (RULE.replace('["x"]', "[]"), "needles: missing"),
+        (RULE.replace('["x"]', "[3]"), "needles: a list of texts"),
+        (RULE + 'frames = ["here"]\n', "frames: 'here'"),
+        (RULE + 'patience = "long"\n', "patience"),
+        (RULE + "typo = 1\n", "typo: no such key"),
+        ("lines = 3\n" + RULE, "lines: a table"),
+        (RULE + '[lines]\nbody = ["("]\n', r"lines.body\[1\]"),
+        (RULE + "[lines]\nmax = 0\n", "lines.max"),
+        ("rule = [3]\n", "a table is wanted"),
+    ],
+)
+def test_bad_rules_are_named(text: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        load_rules(text)
