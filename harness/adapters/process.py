@@ -232,9 +232,10 @@ def run(
         timed_out = _pump(child, stdin, feeds, deadline)
         returncode = child.end(1.0) if timed_out else child.popen.wait()
         outputs = feeds[0].close(), feeds[1].close()
-        for stream in (child.popen.stdout, child.popen.stderr):
+        for stream in (child.popen.stdin, child.popen.stdout, child.popen.stderr):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
     done = Completed(tuple(argv), returncode, *outputs, time.monotonic() - begin, timed_out)
     if TABLE.stopping.is_set() and returncode != 0:
         raise Interrupted

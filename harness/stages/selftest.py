@@ -19,7 +19,8 @@ from harness.core import attribution, ktap, splat
 from harness.core.verdict import judge
 from harness.errors import InfraError
 from harness.model.kernel import KernelBuild
-from harness.model.machine import ExecResult, Machine, MachineEnd
+from harness.machines.remote import RemoteMachine
+from harness.model.machine import ExecResult, MachineEnd
 from harness.model.plan import TestId, TestSelection
 from harness.model.results import (
     Outcome,
@@ -57,7 +58,7 @@ class _Ran:
     console: tuple[int, int]  # bytes of the console written meanwhile
 
 
-def install(machine: Machine, build: KernelBuild) -> tuple[str, ...]:
+def install(machine: RemoteMachine, build: KernelBuild) -> tuple[str, ...]:
     """Put the build's kselftests on the machine; the "collection:test" lines installed."""
     remote = "/var/tmp/kselftests.tar.gz"
     machine.upload(build.kselftests, remote)
@@ -87,7 +88,7 @@ echo "{token} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)"
 
 
 def run_test(
-    machine: Machine,
+    machine: RemoteMachine,
     test: TestId,
     selection: TestSelection,
     recorder: Recorder,
@@ -139,7 +140,9 @@ def not_run(test: TestId, machine: str, reason: str, started_s: float) -> TestRe
     return replace(missing(test, machine, reason, started_s), outcome=Outcome.INFRA)
 
 
-def _execute(machine: Machine, test: TestId, timeout_s: float, settings: SelftestSettings) -> _Ran:
+def _execute(
+    machine: RemoteMachine, test: TestId, timeout_s: float, settings: SelftestSettings
+) -> _Ran:
     begin = machine.console.size()
     result = machine.run(command(test, settings.token, timeout_s), timeout_s=timeout_s + _GRACE_S)
     output, status, taint = _split_status(result.stdout, settings.token)
@@ -149,9 +152,8 @@ def _execute(machine: Machine, test: TestId, timeout_s: float, settings: Selftes
         marker = attribution.end_marker(str(test), settings.token).encode()
         machine.console.wait_for(marker, 5 * settings.speed, begin)
     else:
-        end, what = machine.state(), ""
-        if end is not MachineEnd.ALIVE:
-            what = _how(machine, end)
+        report = machine.report()
+        end, what = report.end, report.what
     return _Ran(result, output, status, taint, end, what, (begin, machine.console.size()))
 
 
@@ -163,14 +165,8 @@ def _split_status(output: bytes, token: str) -> tuple[bytes, int | None, tuple[i
     return output, None, (0, 0)
 
 
-def _how(machine: Machine, end: MachineEnd) -> str:
-    describe = getattr(machine, "describe_end", None)
-    said = describe() if callable(describe) else ""
-    return str(said) or f"the machine ended: {end.value}"
-
-
 def _splats(
-    machine: Machine, test: TestId, ran: _Ran, settings: SelftestSettings
+    machine: RemoteMachine, test: TestId, ran: _Ran, settings: SelftestSettings
 ) -> tuple[SplatRecord, ...]:
     with machine.console.path.open("rb") as file:
         file.seek(ran.console[0])

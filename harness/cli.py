@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: options to model objects, errors to exit codes. Nothing else exits."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from harness import __version__, layout
+from harness.errors import HarnessError, UserError
+
+EXIT_CODES = """exit codes:
+  0   all tests that ran passed
+  1   a test, a build or a patch failed, or a kernel crashed or splatted
+  2   infrastructure error, interrupted, or nothing could be tested
+  64  usage or configuration error
+
+files: $TDISP_HARNESS_CACHE (default ~/.cache/tdisp-harness) holds sources, builds and root file
+systems; a run writes to runs/<time>-<plan>/ only."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{self.prog}: {message}", hint=f"{self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tdisp-harness",
+        description="Builds patched host and guest kernels, runs kselftests on them, "
+        "and gives a verdict.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar="COMMAND", parser_class=_Parser
+    )
+    _add_run(verbs)
+    _add_build(verbs)
+    _add_boot(verbs)
+    _add_reports(verbs)
+    _add_parse(verbs)
+    doctor = verbs.add_parser("doctor", help="what this machine has and lacks")
+    doctor.add_argument("--install", action="store_true", help="install what is missing")
+    doctor.add_argument("--quiet", action="store_true", help="speak only of what is missing")
+    return parser
+
+
+def _add_kernel_options(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--tree", type=Path, metavar="DIR", help="a kernel git tree (only read)")
+    source.add_argument("--tarball", type=Path, metavar="FILE", help="a kernel source tarball")
+    parser.add_argument("--ref", default=None, help="with --tree: the commit (default: HEAD)")
+    parser.add_argument(
+        "--series",
+        action="append",
+        default=[],
+        metavar="ROLE=PATH",
+        help="append a series: a directory, an mbox or one patch; may be repeated",
+    )
+    parser.add_argument(
+        "--no-builtin-series",
+        action="append",
+        default=[],
+        choices=["host", "guest"],
+        metavar="ROLE",
+        help="leave our own series out; may be repeated",
+    )
+    parser.add_argument(
+        "--topology", choices=["solo", "pair"], help="solo: guest VM only (default: the plan's)"
+    )
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs"
+    )
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=os.cpu_count() or 1, help="parallel compilers"
+    )
+
+
+def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = verbs.add_parser(
+        "run",
+        help="the main job: source to verdict",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("plan", nargs="?", default="default", help="a plan's name or file")
+    run.add_argument(
+        "-k", dest="expression", default="", metavar="EXPR", help="e.g. 'guest and dma'"
+    )
+    run.add_argument("--keep", action="store_true", help="leave the machines up until Ctrl-C")
+    _add_kernel_options(run)
+
+
+def _add_build(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    build = verbs.add_parser("build", help="build the kernels and stop")
+    build.add_argument("plan", nargs="?", default="default", help="a plan's name or file")
+    _add_kernel_options(build)
+
+
+def _add_boot(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    boot = verbs.add_parser("boot", help="build, boot the machines and leave them up until Ctrl-C")
+    boot.add_argument("plan", nargs="?", default="default", help="a plan's name or file")
+    _add_kernel_options(boot)
+    shell = verbs.add_parser("shell", help="open a shell on a machine of a running boot or --keep")
+    shell.add_argument("machine", help="host or guest")
+    shell.add_argument("command", nargs=argparse.REMAINDER, help="a command instead of a shell")
+    shell.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
+
+
+def _add_reports(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = verbs.add_parser("report", help="write a run's reports again and show the verdict")
+    report.add_argument("run", nargs="?", default="latest", help="a run's name or directory")
+    report.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
+    report.add_argument("--markdown", action="store_true", help="print Markdown (CI summaries)")
+    compare = verbs.add_parser("compare", help="what changed from run A to run B")
+    compare.add_argument("a", help="a run's name or directory")
+    compare.add_argument("b", help="a run's name or directory")
+    compare.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
+
+
+def _add_parse(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parse = verbs.add_parser("parse", help="a parser on a file, JSON out")
+    parse.add_argument("kind", choices=["ktap", "log"])
+    parse.add_argument("file", help="- for standard input")
+
+
+def _verbs() -> dict[str, Callable[[argparse.Namespace, Sequence[str]], int]]:
+    """Verb to function. Imports happen per verb: `parse` must not pay for paramiko."""
+    from harness import commands  # noqa: PLC0415
+
+    return {
+        "run": commands.run,
+        "build": commands.build,
+        "boot": commands.boot,
+        "shell": commands.shell,
+        "report": commands.report,
+        "compare": commands.compare,
+        "parse": commands.parse,
+        "doctor": commands.doctor,
+    }
+
+
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a run as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        del signum, frame
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = _parser().parse_args(arguments)
+        with _termination_as_interrupt():
+            return _verbs()[options.verb](options, arguments)
+    except HarnessError as exc:
+        print(f"error: {exc.render()}", file=sys.stderr)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output went away
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+
+
+def plan_file(name: str) -> Path:
+    """A plan by name (configs/plans/NAME.toml) or by path."""
+    if "/" in name or name.endswith(".toml"):
+        return Path(name)
+    return layout.PLANS / f"{name}.toml"

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What each verb of the command line does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness import cli, layout
+from harness.core import compare as comparison
+from harness.core import ktap, splat
+from harness.core.plan import parse_plan
+from harness.core.splat_rules import load_rules
+from harness.errors import UserError
+from harness.model.kernel import Role, SourceSpec
+from harness.model.options import RunOptions
+from harness.model.plan import Topology
+
+
+def _series(arguments: Sequence[str]) -> tuple[tuple[Role, Path], ...]:
+    found = []
+    for argument in arguments:
+        role, equals, path = argument.partition("=")
+        if not equals or not path or role not in [r.value for r in Role]:
+            raise UserError(
+                f"--series {argument}: expected ROLE=PATH",
+                hint="e.g. --series guest=my-series/ (roles: host, guest)",
+            )
+        found.append((Role(role), Path(path)))
+    return tuple(found)
+
+
+def _options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOptions:
+    path = cli.plan_file(arguments.plan)
+    try:
+        text = path.read_text()
+    except OSError as exc:
+        known = ", ".join(sorted(p.stem for p in layout.PLANS.glob("*.toml")))
+        raise UserError(f"{path}: {exc.strerror}", hint=f"plans: {known}") from exc
+    except UnicodeDecodeError as exc:
+        raise UserError(f"{path}: not UTF-8: {exc}") from exc
+    plan = parse_plan(text, str(path), path.stem)
+    if arguments.ref is not None and arguments.tree is None:
+        raise UserError("--ref: needs --tree", hint="--ref names a commit of the tree")
+    if arguments.jobs < 1:
+        raise UserError(f"--jobs {arguments.jobs}: expected 1 or more")
+    if arguments.tree is not None:
+        source = SourceSpec(tree=arguments.tree, ref=arguments.ref or "HEAD")
+    elif arguments.tarball is not None:
+        source = SourceSpec(tarball=arguments.tarball)
+    else:
+        source = SourceSpec(package=plan.package)
+    return RunOptions(
+        plan=plan,
+        plan_text=text,
+        plan_file=arguments.plan,
+        topology=Topology(arguments.topology) if arguments.topology else plan.topology,
+        source=source,
+        extra_series=_series(arguments.series),
+        without_builtin=frozenset(Role(role) for role in arguments.no_builtin_series),
+        expression=getattr(arguments, "expression", ""),
+        runs_dir=arguments.runs_dir.absolute(),
+        cache=layout.cache_directory(),
+        jobs=arguments.jobs,
+        keep=getattr(arguments, "keep", False),
+        command=tuple(command),
+    )
+
+
+def _execute(
+    arguments: argparse.Namespace, command: Sequence[str], verb: Callable[..., None] | None
+) -> int:
+    from harness.report import terminal  # noqa: PLC0415
+    from harness.stages.reports import FILES  # noqa: PLC0415
+    from harness.stages.run import MainJob  # noqa: PLC0415
+    from harness.terminal import TerminalProgress  # noqa: PLC0415
+
+    options = _options(arguments, command)
+    progress = TerminalProgress()
+    try:
+        job = MainJob(options, progress)
+        result = job.execute(verb)
+    finally:
+        progress.close()
+    run_dir = job.recorder.run_dir
+    if verb is not None and not result.failures:
+        print(f"done; records are in {run_dir}")
+        return 0
+    paths = {name: str(run_dir / file) for name, file in FILES.items()}
+    print(terminal.render(result, paths))
+    return result.exit_code
+
+
+def run(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """The main job."""
+    return _execute(arguments, command, None)
+
+
+def build(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """Build the kernels and stop."""
+
+    def only_build(job: object) -> None:
+        from harness.stages.run import MainJob  # noqa: PLC0415
+
+        assert isinstance(job, MainJob)
+        for role, done in job.build_only().items():
+            print(f"{role}: {done.release} build id {done.build_id}\n  {done.image}")
+
+    return _execute(arguments, command, only_build)
+
+
+def boot(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """Build, boot, and leave the machines up until Ctrl-C."""
+
+    def only_boot(job: object) -> None:
+        from harness.stages.run import MainJob  # noqa: PLC0415
+
+        assert isinstance(job, MainJob)
+        job.boot_and_wait()
+
+    return _execute(arguments, command, only_boot)
+
+
+def shell(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """Replace this process by ssh to a machine of a run that is up."""
+    del command
+    path = arguments.runs_dir / "latest" / f"ssh-{arguments.machine}.json"
+    try:
+        argv = json.loads(path.read_text())
+    except (OSError, ValueError) as exc:
+        raise UserError(
+            f"{arguments.machine}: not up (no {path})",
+            hint="start machines with `tdisp-harness boot` or `run --keep`",
+        ) from exc
+    extra = [word for word in arguments.command if word != "--"]
+    os.execvp(argv[0], [*argv, *extra])
+
+
+def report(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """Write a run's reports again, and show the verdict."""
+    from harness.report import markdown, terminal  # noqa: PLC0415
+    from harness.stages import reports  # noqa: PLC0415
+
+    del command
+    run_dir, result = reports.load_run(arguments.run, arguments.runs_dir)
+    reports.write_views(run_dir, result)
+    if arguments.markdown:
+        print(markdown.render(result))
+    else:
+        print(terminal.render(result, {n: str(run_dir / f) for n, f in reports.FILES.items()}))
+    return result.exit_code
+
+
+def compare(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """What changed from run A to run B; 1 when B has failures that A had not."""
+    from harness.stages import reports  # noqa: PLC0415
+
+    del command
+    _, before = reports.load_run(arguments.a, arguments.runs_dir)
+    _, after = reports.load_run(arguments.b, arguments.runs_dir)
+    found = comparison.compare(before, after)
+    print(comparison.render(found))
+    return 1 if comparison.regressed(found) else 0
+
+
+def parse(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """A parser on a file, JSON out."""
+    del command
+    try:
+        if arguments.file == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            data = Path(arguments.file).read_bytes()
+    except OSError as exc:
+        raise UserError(f"{arguments.file}: {exc.strerror}") from exc
+    if arguments.kind == "ktap":
+        found = ktap.to_json(ktap.parse(data))
+    else:
+        rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
+        found = splat.to_json(splat.find_splats(data, rules))
+    json.dump(found, sys.stdout, indent=1)
+    print()
+    return 0
+
+
+def doctor(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """What this machine has and lacks."""
+    from harness import doctor as examination  # noqa: PLC0415
+
+    del command
+    return examination.examine(install=arguments.install, quiet=arguments.quiet)

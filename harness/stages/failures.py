@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Errors as records of the result."""
+
+from __future__ import annotations
+
+from harness.errors import (
+    BuildError,
+    ConfigError,
+    HarnessError,
+    KernelError,
+    PatchError,
+    UserError,
+)
+from harness.model.kernel import ConfigProof, PatchReport
+from harness.model.machine import BootFailure
+from harness.model.results import Failure
+
+
+def from_error(exc: HarnessError) -> Failure:
+    """The record of an error. A kernel that does not come up is "boot", not "infra"."""
+    kind, role, excerpt = _classify(exc)
+    return Failure(
+        kind=kind,
+        role=role,
+        message=exc.message,
+        hint=exc.hint,
+        command=exc.command,
+        log=str(exc.log or ""),
+        excerpt=excerpt,
+    )
+
+
+def _classify(exc: HarnessError) -> tuple[str, str, str]:
+    detail = exc.detail
+    if isinstance(exc, PatchError):
+        report = detail if isinstance(detail, PatchReport) else None
+        return "patch", report.role if report else "", render_patch_report(report)
+    if isinstance(exc, ConfigError):
+        return "config", detail.role if isinstance(detail, ConfigProof) else "", ""
+    if isinstance(exc, BuildError):
+        return "build", "", ""
+    if isinstance(detail, BootFailure):
+        # a KernelError here is about a kernel under test, a MachineError about the machine
+        kind = "boot" if isinstance(exc, KernelError) else "infra"
+        return kind, detail.machine, detail.console_tail
+    return ("user" if isinstance(exc, UserError) else "infra"), "", ""
+
+
+def render_patch_report(report: PatchReport | None) -> str:
+    """The patch report as text: what applied before, which hunks found no place."""
+    if report is None:
+        return ""
+    lines = [
+        f"series:  {report.series}",
+        f"patch:   {report.patch}: {report.subject}",
+        f"base:    {report.base}",
+        *(f"applied: {name}" for name in report.applied or ("nothing before it",)),
+        *(f"failed:  {h.file} hunk {h.hunk} at line {h.line}: {h.reason}" for h in report.failed),
+        f"repeat:  {report.command}",
+        "",
+        report.output,
+    ]
+    return "\n".join(lines)
+
+
+def interrupted() -> Failure:
+    return Failure("interrupted", "", "interrupted by a signal", hint="what was found is kept")

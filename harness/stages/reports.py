@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Writing all reports of a run, and copies of what the reproducer needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import layout
+from harness.adapters.git import GitTree
+from harness.errors import HarnessError, UserError
+from harness.model.options import RunOptions
+from harness.model.progress import Progress
+from harness.model.results import RunResult
+from harness.report import atomic, html, json_report, junit, reproduce
+from harness.stages.recorder import Recorder
+
+FILES = {"report": "report.html", "JUnit": "junit.xml", "reproduce": "reproduce.sh"}
+
+
+def write_all(recorder: Recorder, options: RunOptions, progress: Progress) -> None:
+    """result.json, then every other report; one that cannot be written does not stop the rest."""
+    run_dir = recorder.run_dir
+    for attempt in (recorder.save, lambda: write_views(run_dir, recorder.result)):
+        _try(attempt, progress)
+    _try(lambda: _write_reproducer(run_dir, recorder.result, options), progress)
+
+
+def write_views(run_dir: Path, result: RunResult) -> None:
+    """The reports that are made from result.json and the logs alone."""
+    junit.write(run_dir / "junit.xml", result)
+    html.write(run_dir / "report.html", result, run_dir)
+
+
+def _try(write: Callable[[], None], progress: Progress) -> None:
+    try:
+        write()
+    except (OSError, HarnessError) as exc:
+        progress.say(f"warning: a report could not be written: {exc}")
+
+
+def _write_reproducer(run_dir: Path, result: RunResult, options: RunOptions) -> None:
+    """reproduce.sh beside copies of the plan and of the user's series."""
+    files: dict[str, str] = {}
+    plan = run_dir / f"{options.plan.name}.toml"
+    plan.write_text(options.plan_text)
+    if options.plan_file in options.command:
+        files[options.plan_file] = plan.name
+    for role, path in options.extra_series:
+        copy = Path("series") / role.value / path.name
+        (run_dir / copy).parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, run_dir / copy, dirs_exist_ok=True)
+        elif path.exists():
+            shutil.copy(path, run_dir / copy)
+        files[str(path)] = str(copy)
+    text = reproduce.render(
+        result,
+        options.command,
+        harness_commit=_harness_commit(),
+        files=files,
+    )
+    atomic.write_text(run_dir / "reproduce.sh", text, executable=True)
+
+
+def find_run(name: str, runs_dir: Path) -> Path:
+    """A run directory by name below `runs_dir` or by path; UserError lists what is there."""
+    for candidate in (runs_dir / name, Path(name)):
+        if (candidate / "result.json").is_file():
+            return candidate.resolve()
+    known = sorted(path.parent.name for path in runs_dir.glob("*/result.json"))
+    hint = f"there are: {', '.join(known[-5:])}" if known else "no run has been made here yet"
+    raise UserError(f"{name}: no such run in {runs_dir}", hint=hint)
+
+
+def load_run(name: str, runs_dir: Path) -> tuple[Path, RunResult]:
+    run_dir = find_run(name, runs_dir)
+    return run_dir, json_report.load(run_dir / "result.json")
+
+
+def _harness_commit() -> str:
+    """The harness's own commit, "-dirty" when it has local changes; "" outside a checkout."""
+    try:
+        repository = GitTree(layout.REPOSITORY)
+        commit = repository.commit("HEAD")
+    except HarnessError:
+        return ""
+    return f"{commit}-dirty" if repository.has_uncommitted() else commit

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The main job: source -> patch -> config -> build -> boot -> deploy -> kselftests -> verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness import __version__, layout
+from harness.adapters import live, system_packages
+from harness.adapters.process import TABLE, Interrupted
+from harness.adapters.store import Store
+from harness.core.plan import choose_tests
+from harness.core.select import parse_expression
+from harness.core.splat import RuleSet
+from harness.core.splat_rules import load_rules
+from harness.errors import HarnessError, InfraError, StorageError, UserError
+from harness.model.kernel import KernelBuild, Role
+from harness.model.options import RunOptions
+from harness.model.plan import TestId, TestSelection
+from harness.model.progress import Progress
+from harness.model.results import SCHEMA_VERSION, RunResult, Verdict
+from harness.report import json_report
+from harness.stages import failures, reports, selftest, source
+from harness.stages.fleet import Fleet
+from harness.stages.kernels import KernelMaker
+from harness.stages.provision import Provisions, provision
+from harness.stages.recorder import Recorder
+
+
+class MainJob:
+    """One run. `execute` returns the result whatever happens; only UserError leaves it."""
+
+    def __init__(
+        self,
+        options: RunOptions,
+        progress: Progress,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options
+        self._progress = progress
+        begin = clock()
+        self._clock = lambda: clock() - begin
+        self._rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
+        self._expression = parse_expression(options.expression) if options.expression else None
+        run_dir = make_run_directory(options.runs_dir, options.plan.name, datetime.now(UTC))
+        self.recorder = Recorder(self._first(run_dir.name), run_dir, self._clock, json_report.write)
+        self._store = Store(options.cache)
+
+    def _first(self, run_id: str) -> RunResult:
+        return RunResult(
+            schema_version=SCHEMA_VERSION,
+            run_id=run_id,
+            plan=self._options.plan.name,
+            topology=self._options.topology.value,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            duration_s=0.0,
+            verdict=Verdict.INFRA,
+            exit_code=2,
+            harness_version=__version__,
+            controller={
+                "os": _os_name(),
+                "cpus": str(os.cpu_count()),
+                "python": platform.python_version(),
+            },
+            command=self._options.command,
+        )
+
+    def execute(self, work: Callable[[MainJob], None] | None = None) -> RunResult:
+        """Do `work` (default: everything) and write all reports."""
+        record = live.LiveRecord(self._options.cache, self.recorder.result.run_id)
+        TABLE.on_start, TABLE.on_end = record.add_process, record.remove_process
+        user_error: UserError | None = None
+        try:
+            self.recorder.save()
+            for leftover in live.sweep(self._options.cache):
+                self._progress.say(f"cleared up after {leftover.run}: {leftover.what}")
+            with self._failures_recorded():
+                (work or MainJob.everything)(self)
+        except UserError as exc:
+            user_error = exc
+        finally:
+            TABLE.end_all()
+            try:
+                reports.write_all(self.recorder, self._options, self._progress)
+            finally:
+                record.close()
+        if user_error is not None:
+            raise user_error
+        return self.recorder.result
+
+    @contextlib.contextmanager
+    def _failures_recorded(self) -> Iterator[None]:
+        try:
+            yield
+        except HarnessError as exc:
+            self.recorder.failure(failures.from_error(exc))
+            if isinstance(exc, UserError):
+                raise
+        except (KeyboardInterrupt, Interrupted):
+            self._progress.say("interrupted: ending machines and processes")
+            self.recorder.failure(failures.interrupted())
+        except OSError as exc:
+            error = StorageError(f"{exc.filename or 'I/O'}: {exc.strerror}")
+            self.recorder.failure(failures.from_error(error))
+
+    def everything(self) -> None:
+        """The whole main job."""
+        builds, provisions = self.kernels_and_provisions()
+        chosen = self._chosen(builds)
+        with self.fleet(builds, provisions) as fleet:
+            self._tests(fleet, builds, chosen)
+            if self._options.keep:
+                self.wait_for_interrupt(fleet)
+
+    def kernels_and_provisions(self) -> tuple[Mapping[Role, KernelBuild], Provisions]:
+        """Both kernels, and meanwhile QEMU and the root file systems."""
+        requirements = system_packages.load(layout.CONFIGS / "requirements.toml")
+        with self.recorder.stage(self._progress, "system"):
+            system_packages.ensure(requirements, self._progress)
+        # downloads and disk images overlap with the compiler
+        with ThreadPoolExecutor(1, "provision") as pool:
+            provisions: Future[Provisions] = pool.submit(self._provision)
+            try:
+                builds = self.kernels()
+            except BaseException:
+                if not provisions.cancel() and not provisions.done():
+                    TABLE.stopping.set()
+                    TABLE.end_all()
+                    with contextlib.suppress(Exception):
+                        provisions.result()
+                    TABLE.stopping.clear()
+                raise
+            with self.recorder.stage(self._progress, "machines' disks and QEMU"):
+                return builds, provisions.result()
+
+    def _provision(self) -> Provisions:
+        return provision(
+            self._options.topology,
+            self._options.cache,
+            self._store,
+            self.recorder.run_dir,
+            self._progress,
+        )
+
+    def kernels(self) -> Mapping[Role, KernelBuild]:
+        """Source, series, configuration and build of every role."""
+        with self.recorder.stage(self._progress, "source") as note:
+            tree = source.fetch(self._options.source, self._options.cache, self._progress)
+            note.text = f"Linux {tree.version} from {tree.origin}"
+        maker = KernelMaker(self._options, self._store, self.recorder, self._progress)
+        with self._work_lock():
+            trees = maker.patched(tree)
+            configured = {role: maker.configured(trees[role]) for role in trees}
+            return {role: maker.built(trees[role], *configured[role]) for role in trees}
+
+    @contextlib.contextmanager
+    def _work_lock(self) -> Iterator[None]:
+        """One run at a time patches and builds in the warm trees; another one waits."""
+        path = self._options.cache / "work" / ".lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self._progress.say("another run is building: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _chosen(
+        self, builds: Mapping[Role, KernelBuild]
+    ) -> tuple[tuple[TestId, TestSelection], ...]:
+        built = {role: build.kselftest_list() for role, build in builds.items()}
+        chosen = choose_tests(self._options.plan, built, self._expression)
+        if not chosen:
+            names = [f"{role}:{name}" for role, names in built.items() for name in names]
+            raise UserError(
+                f"-k {self._options.expression!r}: selects no test",
+                hint=f"there are: {', '.join(names)}",
+            )
+        return chosen
+
+    @contextlib.contextmanager
+    def fleet(self, builds: Mapping[Role, KernelBuild], provisions: Provisions) -> Iterator[Fleet]:
+        """The machines, ended on the way out; their consoles are searched before that."""
+        fleet = Fleet(self._options, builds, provisions, self._rules, self.recorder, self._progress)
+        try:
+            yield fleet
+        finally:
+            fleet.close()
+
+    def _tests(
+        self,
+        fleet: Fleet,
+        builds: Mapping[Role, KernelBuild],
+        chosen: tuple[tuple[TestId, TestSelection], ...],
+    ) -> None:
+        with self.recorder.stage(self._progress, "boot"):
+            for role in builds:
+                fleet.get(role)
+        with self.recorder.stage(self._progress, "kselftests"):
+            for done, (test, selection) in enumerate(chosen):
+                self._progress.count(done, len(chosen), f"tests done, now {test}")
+                self._one(fleet, test, selection)
+
+    def _one(self, fleet: Fleet, test: TestId, selection: TestSelection) -> None:
+        now = self.recorder.now()
+        reason = dict(selection.skip).get(test.test)
+        if reason is not None:
+            self.recorder.test(selftest.skipped(test, test.role.value, f"plan: {reason}", now))
+            return
+        try:
+            machine = fleet.get(test.role)
+            if f"{test.collection}:{test.test}" not in fleet.installed(test.role):
+                why = "named in the plan, but not among the kselftests that were built"
+                self.recorder.test(selftest.missing(test, machine.name, why, now))
+                return
+            settings = selftest.SelftestSettings(fleet.token, fleet.speed(test.role), self._rules)
+            result = selftest.run_test(machine, test, selection, self.recorder, settings)
+            self._progress.say(
+                f"{result.outcome.value:8} {test} ({result.duration_s:.1f} s)"
+                + (f": {result.reason}" if result.reason else "")
+            )
+            fleet.after_test(test.role, result)
+        except InfraError as exc:
+            self.recorder.failure(failures.from_error(exc))
+            self.recorder.test(selftest.not_run(test, test.role.value, exc.message, now))
+            fleet.discard(test.role)
+
+    def wait_for_interrupt(self, fleet: Fleet) -> None:
+        """Leave the machines up, say how to reach them, until Ctrl-C."""
+        for line in fleet.how_to_reach():
+            self._progress.say(line)
+        self._progress.stage("machines are up", "Ctrl-C ends them")
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+
+
+def new_token() -> str:
+    """The secret of a run that console markers carry."""
+    return secrets.token_hex(16)
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.platform())
+    except OSError:
+        return platform.platform()
+
+
+def make_run_directory(runs: Path, plan: str, now: datetime) -> Path:
+    """runs/<utc>-<plan>, new, and the link runs/latest to it."""
+    stem = f"{now:%Y%m%dT%H%M%SZ}-{plan}"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            path = runs / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            link = runs / f".latest-{path.name}"
+            link.symlink_to(path.name)
+            link.replace(runs / "latest")
+            return path
+    except OSError as exc:
+        raise StorageError(
+            f"{runs}: {exc.strerror}", hint="name another directory with --runs-dir"
+        ) from exc
+    raise StorageError(f"{runs}: no free name for {stem}")
+
+
+__all__ = ["MainJob", "RuleSet", "make_run_directory", "new_token"]

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Plans: what is read, what is refused, which tests are chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.plan import choose_tests, parse_plan
+from harness.core.select import parse_expression
+from harness.errors import UserError
+from harness.layout import PLANS
+from harness.model.kernel import Role
+from harness.model.plan import Topology
+
+MINIMAL = """
+title = "t"
+topology = "pair"
+[[tests]]
+role = "guest"
+collection = "tsm"
+"""
+
+
+def refused(text: str) -> UserError:
+    with pytest.raises(UserError) as caught:
+        parse_plan(text, "p.toml", "p")
+    return caught.value
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
+def test_plans_of_the_repository_are_read(path: Path) -> None:
+    plan = parse_plan(path.read_text(), str(path), path.stem)
+    assert plan.selections
+    assert plan.host.memory_mib <= 3072
+
+
+def test_minimal_plan_has_defaults() -> None:
+    plan = parse_plan(MINIMAL, "p.toml", "p")
+    assert plan.topology is Topology.PAIR
+    assert plan.package == "linux-source-7.3"
+    assert plan.collections == ("tsm",)
+    assert plan.selections[0].tests == ("*",)
+
+
+def test_misspelt_key_is_named_with_a_hint() -> None:
+    error = refused(MINIMAL.replace("collection =", "colection ="))
+    assert error.message == "p.toml: tests[0].colection: unknown key"
+    assert error.hint == "did you mean collection?"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('topology = "pair"', 'topology = "triple"'), "p.toml: topology: expected one of"),
+        (('title = "t"', ""), "p.toml: title: missing"),
+        (('role = "guest"', 'role = "gust"'), "p.toml: tests[0].role: expected one of"),
+        (('collection = "tsm"', "collection = 3"), "p.toml: tests[0].collection: expected"),
+        (('title = "t"', "title = "), "p.toml: Invalid value"),
+    ],
+)
+def test_bad_plans_name_file_and_key(change: tuple[str, str], message: str) -> None:
+    assert refused(MINIMAL.replace(*change)).message.startswith(message)
+
+
+def test_a_plan_without_tests_is_refused() -> None:
+    assert "proves nothing" in refused('title = "t"\ntopology = "solo"\ntests = []').message
+
+
+def test_guest_memory_must_fit_the_host() -> None:
+    text = MINIMAL + "[machines.host]\nmemory_mib = 1024\n[machines.guest]\nmemory_mib = 768\n"
+    assert "machines.guest.memory_mib" in refused(text).message
+
+
+def test_pair_takes_at_most_three_gib() -> None:
+    assert "3072" in refused(MINIMAL + "[machines.host]\nmemory_mib = 4096\n").message
+
+
+BUILT = {Role.GUEST: ["tsm:dma_freeze", "tsm:tsm_class", "iommu:iommufd"], Role.HOST: ["tsm:x"]}
+
+
+def test_star_chooses_the_collection_of_the_role() -> None:
+    chosen = [str(test) for test, _ in choose_tests(parse_plan(MINIMAL, "", ""), BUILT, None)]
+    assert chosen == ["guest:tsm:dma_freeze", "guest:tsm:tsm_class"]
+
+
+def test_a_named_test_that_was_not_built_is_kept() -> None:
+    plan = parse_plan(MINIMAL + 'tests = ["gone", "dma_*"]\n', "", "")
+    chosen = [str(test) for test, _ in choose_tests(plan, BUILT, None)]
+    assert chosen == ["guest:tsm:gone", "guest:tsm:dma_freeze"]
+
+
+def test_expression_narrows_the_choice() -> None:
+    plan = parse_plan(MINIMAL, "", "")
+    chosen = choose_tests(plan, BUILT, parse_expression("guest and not class"))
+    assert [str(test) for test, _ in chosen] == ["guest:tsm:dma_freeze"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("tsm", "guest:tsm:a", True),
+        ("TSM", "guest:tsm:a", True),
+        ("host or tsm", "guest:tsm:a", True),
+        ("host and tsm", "guest:tsm:a", False),
+        ("not (host or a)", "guest:tsm:a", False),
+        ("not host and tsm", "guest:tsm:a", True),
+        ("a or b and c", "a", True),
+    ],
+)
+def test_expressions(text: str, name: str, expected: bool) -> None:
+    assert parse_expression(text).matches(name) is expected
+
+
+@pytest.mark.parametrize("text", ["", "and", "a and", "(a", "a)", "not", "a b"])
+def test_unreadable_expressions_are_refused(text: str) -> None:
+    with pytest.raises(UserError):
+        parse_expression(text)
