@@ -13,7 +13,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from harness.adapters.apt import PrivateApt
@@ -63,7 +63,9 @@ def fetch(spec: SourceSpec, cache: Path, progress: Progress) -> SourceTree:
         return _from_git(spec.tree, spec.ref, entries, progress)
     if spec.tarball is not None:
         return _from_tarball(spec.tarball, entries, progress)
-    return _from_package(spec.package, entries, PrivateApt(cache / "apt", SUITES), progress)
+    return _from_package(
+        spec.package, entries, PrivateApt(cache / "apt" / "-".join(SUITES), SUITES), progress
+    )
 
 
 def _from_package(
@@ -183,7 +185,8 @@ def _ensure(
         if tree is None:
             check_space(entries.root, space, origin)
             return _tree(entries.make(kind, ident, origin, fill), entry)
-        return tree
+        # another tree, ref or file may have brought the same content into the cache
+        return replace(tree, origin=origin)
 
 
 def _cached(entries: SourceCache, kind: str, ident: str, progress: Progress) -> SourceTree | None:
