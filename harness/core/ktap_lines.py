@@ -116,6 +116,8 @@ class Prefixes:
         match = _NAMED_PREFIX.match(text)
         if not match or not match[1].strip():
             return
+        if match[1].rstrip().endswith(("not", "ok")):
+            return  # else the prefix would swallow the "not" of "not ok"
         shape = _DIGITS.sub(lambda _: " *+[0-9]++", re.escape(match[1]))
         if shape not in self._named:
             if len(self._named) >= _NAMED_PREFIXES_MAX:

@@ -269,3 +269,8 @@ def test_json_is_json() -> None:
 def test_lone_surrogates_do_not_reach_the_report() -> None:
     case = parse("1..1\nok 1 a\ud800\n").cases[0]
     assert case.id[0].encode("utf-8")
+
+
+def test_a_torn_version_line_does_not_turn_not_into_a_prefix() -> None:
+    report = parse("not KTAP version 1\n1..1\nnot ok 1 deep\n")
+    assert outcomes(report) == {"deep": "fail"}
