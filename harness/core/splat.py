@@ -30,6 +30,7 @@ from harness.model.results import Splat
 __all__ = ["excerpt", "find_splats", "fingerprint", "load_rules", "normalise", "to_json"]
 
 _MAX_OPEN = 8
+_MAX_TITLE_INPUT = 512  # the patterns of normalise() are quadratic in one long word
 _HEAD_LINES = 12
 _CUT_HERE = re.compile(r"^-+\[ cut here \]-+")
 _SEPARATOR = re.compile(r"^={10,}$")
@@ -106,6 +107,7 @@ def fingerprint(kind: str, title: str, frame: str) -> str:
 
 def normalise(text: str) -> str:
     """Addresses, numbers, process ids and offsets replaced by ADDR, NUM, PID and nothing."""
+    text = text[:_MAX_TITLE_INPUT]
     for pattern, replacement in _NORMAL:
         text = pattern.sub(replacement, text)
     return " ".join(text.split())[:200]
@@ -182,7 +184,8 @@ class _Scanner:
     def _line_before(self, position: int) -> tuple[int, ConsoleLine] | None:
         if position == 0:
             return None
-        begin = self.data.rfind(b"\n", max(0, position - MAX_LINE_BYTES), position - 1) + 1
+        floor = max(0, position - MAX_LINE_BYTES)
+        begin = max(floor, self.data.rfind(b"\n", floor, position - 1) + 1)
         number = self.numbers.at(position) - 1
         return number, parse_line(self.data[begin : position - 1])
 

@@ -62,6 +62,7 @@ def until(data: bytes, pattern: bytes) -> bytes:
             "VFS: Unable to mount root fs on unknown-block(0,0)",
         ),
         ("panic-init-exited", "kernel panic: Attempted to kill init! exitcode=0x00000300"),
+        ("warn-panic", "kernel panic in sg_warn: kernel: panic_on_warn set ..."),
         ("gpf-panic", "kernel panic in sg_gpf: Fatal exception"),
         ("stack-overflow", "kernel panic in sg_deep: Fatal exception in interrupt"),
         ("soft-lockup-panic", "kernel panic in sg_soft: softlockup: hung tasks"),

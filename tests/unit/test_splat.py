@@ -120,6 +120,24 @@ def test_every_kind_of_the_contract_has_a_golden_log() -> None:
     assert wanted - seen == set()
 
 
+def test_the_table_can_name_innocents() -> None:
+    changed = RULES_TEXT.replace("innocent = []", "innocent = ['in tdi_unbind']")
+    assert changed != RULES_TEXT
+    assert find_splats((DATA / "kasan.log").read_bytes(), load_rules(changed)) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WARNING: drivers/iommu/iommufd/selftest.c:88 at iommufd_test+0x1/0x2, CPU#0: iommufd/1",
+        "BUG: KASAN: slab-use-after-free in selftest_alloc+0x1/0x2",
+        "watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [fail_nth/12]",
+    ],
+)
+def test_tests_in_the_kernel_are_not_innocent(text: str) -> None:
+    assert len(find_splats(text.encode(), RULES)) == 1
+
+
 def test_two_processors_with_caller_ids_come_apart() -> None:
     splats = find_splats((DATA / "two-cpus-caller-ids.log").read_bytes(), RULES)
     assert [(splat.kind, splat.frame, splat.corrupted) for splat in splats] == [
@@ -199,6 +217,7 @@ def test_excerpt_of_another_log_is_empty() -> None:
         ("[insmod:40]", "[insmod/PID]"),
         ("memcpy failed", "memcpy failed"),
         ("pid 12 died", "pid PID died"),
+        ("a" * 100_000, "a" * 200),
     ],
 )
 def test_normalise(text: str, wanted: str) -> None:
