@@ -54,7 +54,7 @@ class ConsoleFile:
     def tail(self, lines: int = 40, start: int = 0) -> str:
         """The last lines, none from before byte `start`."""
         text = self.read(max(start, self.size() - _TAIL_BYTES)).decode(errors="replace")
-        return "\n".join(line.rstrip("\r") for line in text.split("\n")[-lines - 1 :]).strip("\n")
+        return "\n".join(line.rstrip("\r") for line in text.rstrip().split("\n")[-lines:])
 
     def wait_for(self, needle: bytes, timeout_s: float, start: int = 0) -> bool:
         """Wait until `needle` shows at or after byte `start`."""

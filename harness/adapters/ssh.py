@@ -228,7 +228,7 @@ class SshConnection:
         try:
             result = exchange.over(channel)
         finally:
-            channel.close()
+            _close(channel)
         if result.timed_out and exchange.pid:
             self._kill(exchange.pid)
         if result.lost and not self.connected():
@@ -243,7 +243,13 @@ class SshConnection:
             try:
                 Exchange(command, io.BytesIO(), Limits(5.0, 1024, None, self._ended)).over(channel)
             finally:
-                channel.close()
+                _close(channel)
+
+
+def _close(channel: paramiko.Channel) -> None:
+    # closing tells the other side, which may be gone
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        channel.close()
 
 
 def load_private_key(path: Path) -> paramiko.PKey:
