@@ -53,11 +53,12 @@ def build(result: RunResult, run_dir: Path) -> Any:  # a JUnitXml; half of its m
     placed: set[int] = set()
     for name, members in tests.items():
         suite = _suite(name, result)
+        cases: list[TestCase] = []
         for test in members:
             found = splats.get((test.role, f"{test.collection}:{test.test}"), [])
             placed.update(map(id, found))
-            for case in _test_cases(test, found, run_dir):
-                suite.add_testcase(case)
+            cases += _test_cases(test, found, run_dir)
+        suite.add_testcases(cases)  # add_testcase() recounts the suite each time
         document.append(suite)
 
     own = [_failure_case(failure, run_dir) for failure in result.failures]
@@ -66,8 +67,7 @@ def build(result: RunResult, run_dir: Path) -> Any:  # a JUnitXml; half of its m
         own.append(_nothing_ran_case(result))
     if own or not result.tests:
         suite = _suite(HARNESS_SUITE, result)
-        for case in own or [TestCase("run", HARNESS_SUITE, 0.0)]:
-            suite.add_testcase(case)
+        suite.add_testcases(own or [TestCase("run", HARNESS_SUITE, 0.0)])
         document.append(suite)
     document.update_statistics()
     return document

@@ -158,3 +158,12 @@ def test_hostile_text_is_visible_not_active(tmp_path: Path) -> None:
     raw = (tmp_path / "junit.xml").read_bytes()
     assert b"\x1b" not in raw
     assert b"\x00" not in raw
+
+
+@pytest.mark.timeout(20)
+def test_many_subtests_take_linear_time(tmp_path: Path) -> None:
+    """Quadratic counting would take minutes."""
+    subtests = tuple(SubtestResult((f"s{i}",), Outcome.PASS, "") for i in range(6000))
+    test = replace(report_samples.test_result("x", Outcome.PASS), subtests=subtests)
+    root = written(report_samples.run(Verdict.PASS, (test,)), tmp_path)
+    assert root.get("tests") == "6000"
