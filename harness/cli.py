@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from harness import __version__, layout
 from harness.errors import HarnessError, UserError
@@ -27,6 +28,9 @@ systems; a run writes to runs/<time>-<plan>/ only."""
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(f"{self.prog}: {message}", hint=f"{self.prog} --help")
+
+
+_Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +88,7 @@ def _add_kernel_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_run(verbs: _Verbs) -> None:
     run = verbs.add_parser(
         "run",
         help="the main job: source to verdict",
@@ -99,13 +103,13 @@ def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     _add_kernel_options(run)
 
 
-def _add_build(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_build(verbs: _Verbs) -> None:
     build = verbs.add_parser("build", help="build the kernels and stop")
     build.add_argument("plan", nargs="?", default="default", help="a plan's name or file")
     _add_kernel_options(build)
 
 
-def _add_boot(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_boot(verbs: _Verbs) -> None:
     boot = verbs.add_parser("boot", help="build, boot the machines and leave them up until Ctrl-C")
     boot.add_argument("plan", nargs="?", default="default", help="a plan's name or file")
     _add_kernel_options(boot)
@@ -115,7 +119,7 @@ def _add_boot(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     shell.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
 
 
-def _add_reports(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_reports(verbs: _Verbs) -> None:
     report = verbs.add_parser("report", help="write a run's reports again and show the verdict")
     report.add_argument("run", nargs="?", default="latest", help="a run's name or directory")
     report.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
@@ -126,7 +130,7 @@ def _add_reports(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     compare.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
 
 
-def _add_parse(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_parse(verbs: _Verbs) -> None:
     parse = verbs.add_parser("parse", help="a parser on a file, JSON out")
     parse.add_argument("kind", choices=["ktap", "log"])
     parse.add_argument("file", help="- for standard input")

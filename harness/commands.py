@@ -74,12 +74,13 @@ def _options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOption
 def _execute(
     arguments: argparse.Namespace, command: Sequence[str], verb: Callable[..., None] | None
 ) -> int:
+    options = _options(arguments, command)
+    # late: a mistake in the options must be told at once
     from harness.report import terminal  # noqa: PLC0415
     from harness.stages.reports import FILES  # noqa: PLC0415
     from harness.stages.run import MainJob  # noqa: PLC0415
     from harness.terminal import TerminalProgress  # noqa: PLC0415
 
-    options = _options(arguments, command)
     progress = TerminalProgress()
     try:
         job = MainJob(options, progress)
@@ -162,9 +163,9 @@ def compare(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     del command
     _, before = reports.load_run(arguments.a, arguments.runs_dir)
     _, after = reports.load_run(arguments.b, arguments.runs_dir)
-    found = comparison.compare(before, after)
-    print(comparison.render(found))
-    return 1 if comparison.regressed(found) else 0
+    rows = comparison.compare(before, after)
+    print("\n".join(comparison.render(rows)))
+    return 1 if any(row.change.regression for row in rows) else 0
 
 
 def parse(arguments: argparse.Namespace, command: Sequence[str]) -> int:

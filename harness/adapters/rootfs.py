@@ -20,8 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from harness.adapters import process
-from harness.adapters.store import Store
+from harness.adapters.store import ArtifactStore
 from harness.core import cpio
 from harness.errors import InfraError, StorageError, UserError
 from harness.model.machine import QemuInstall
@@ -55,7 +57,7 @@ class ImageRecipe:
 
 @dataclass(frozen=True, slots=True)
 class RootImage:
-    """A raw ext4 image. digest: SHA-256 of the file, its name in a host's cache."""
+    """A raw ext4 image. digest: SHA-256 of the file."""
 
     path: Path
     digest: str
@@ -102,7 +104,7 @@ def _key(*parts: object) -> str:
 class RootfsMaker:
     """Makes and caches images. `sources` are apt source lines per suite (adapters/apt.py)."""
 
-    def __init__(self, store: Store, progress: Progress) -> None:
+    def __init__(self, store: ArtifactStore, progress: Progress) -> None:
         self._store = store
         self._progress = progress
 
@@ -121,7 +123,8 @@ class RootfsMaker:
                 f"making the {recipe.name} root file system"
                 f" (about {recipe.download_mb} MB of packages to download)"
             )
-            with self._store.put("rootfs", key) as directory:
+            with self._store.put("rootfs", key) as draft:
+                directory = draft.directory
                 self._mmdebstrap(recipe, sources, directory / "root.tar.zst", log)
             found = self._require("rootfs", key)
         return found / "root.tar.zst"
@@ -157,24 +160,19 @@ class RootfsMaker:
         recipe: ImageRecipe,
         archive: Path,
         init: Path,
-        preseed: Sequence[RootImage] = (),
     ) -> RootImage:
-        """The ext4 image: archive, /sbin/tdisp-init, and images the machine will hand on.
-
-        A host machine keeps images under /var/cache/tdisp-harness/<sha256>; those of `preseed` are
-        there from the start, so they need no upload.
-        """
+        """The ext4 image: the archive's content and /sbin/tdisp-init."""
         key = _key(
             self.archive_key(recipe),
             hashlib.sha256(init.read_bytes()).hexdigest(),
-            [image.digest for image in preseed],
             recipe.free_mb,
         )
         found = self._store.get("image", key)
         if found is None:
             self._progress.say(f"making the {recipe.name} disk image")
-            with self._store.put("image", key) as directory:
-                self._make_image(recipe, archive, init, preseed, directory / "root.img")
+            with self._store.put("image", key) as draft:
+                directory = draft.directory
+                self._make_image(recipe, archive, init, directory / "root.img")
                 digest = _sha256(directory / "root.img")
                 (directory / "digest").write_text(digest)
             found = self._require("image", key)
@@ -185,27 +183,19 @@ class RootfsMaker:
         recipe: ImageRecipe,
         archive: Path,
         init: Path,
-        preseed: Sequence[RootImage],
         target: Path,
     ) -> None:
         tree = target.parent / "tree"
-        keep = tree / "var/cache/tdisp-harness"
-        quoted = {name: shlex.quote(str(path)) for name, path in (("tree", tree), ("keep", keep))}
-        copies = "\n".join(
-            f"cp --sparse=always {shlex.quote(str(image.path))} {quoted['keep']}/{image.digest}"
-            for image in preseed
-        )
+        quoted = shlex.quote(str(tree))
         script = f"""set -e
-mkdir -p {quoted["tree"]}
-tar --zstd -xf {shlex.quote(str(archive))} -C {quoted["tree"]} --exclude='./dev/*'
-install -m 755 {shlex.quote(str(init))} {quoted["tree"]}/sbin/tdisp-init
-rm -f {quoted["tree"]}/boot/initrd.img-*
-mkdir -p {quoted["keep"]}
-{copies}
-kib=$(du -sk {quoted["tree"]} | cut -f1)
-mke2fs -q -F -t ext4 -m 0 -O ^has_journal -d {quoted["tree"]} {shlex.quote(str(target))} \
+mkdir -p {quoted}
+tar --zstd -xf {shlex.quote(str(archive))} -C {quoted} --exclude='./dev/*'
+install -m 755 {shlex.quote(str(init))} {quoted}/sbin/tdisp-init
+rm -f {quoted}/boot/initrd.img-*
+kib=$(du -sk {quoted} | cut -f1)
+mke2fs -q -F -t ext4 -m 0 -O ^has_journal -d {quoted} {shlex.quote(str(target))} \
     $((kib * 115 / 100 / 1024 + {recipe.free_mb}))M
-rm -rf {quoted["tree"]}
+rm -rf {quoted}
 """
         argv = ["sh", "-c", script] if os.geteuid() == 0 else ["fakeroot", "--", "sh", "-c", script]
         process.run(argv, timeout_s=600, what=f"{recipe.name} disk image", env={"PATH": _path()})
@@ -219,7 +209,8 @@ rm -rf {quoted["tree"]}
         key = _key("own-kernel", archive.parent.name)
         found = self._store.get("own-kernel", key)
         if found is None:
-            with self._store.put("own-kernel", key) as directory:
+            with self._store.put("own-kernel", key) as draft:
+                directory = draft.directory
                 parts = ["./boot", "./usr/bin/busybox", "./usr/lib/modules"]
                 tree = directory / "tree"
                 _extract(archive, tree, parts, ["./boot/initrd.img-*"])
@@ -231,21 +222,20 @@ rm -rf {quoted["tree"]}
             found = self._require("own-kernel", key)
         return OwnKernel(found / "vmlinuz", found / "initrd", (found / "release").read_text())
 
-    def qemu(self, archive: Path) -> QemuInstall:
-        """QEMU out of the host archive, run through the archive's own dynamic loader."""
-        key = _key("qemu", archive.parent.name)
-        found = self._store.get("qemu", key)
-        if found is None:
-            self._progress.say("unpacking QEMU into the cache")
-            with self._store.put("qemu", key) as directory:
-                _extract(archive, directory / "tree", _QEMU_PARTS, [])
-                install = _qemu_install(directory / "tree", "")
-                done = process.run(
-                    [*install.argv_prefix, "--version"], env=dict(install.env), what="QEMU"
-                )
-                (directory / "version").write_text(done.out.split()[3])
-            found = self._require("qemu", key)
-        return _qemu_install(found / "tree", (found / "version").read_text())
+    def qemu(self, archive: Path, directory: Path) -> QemuInstall:
+        """QEMU out of the host archive, run through the archive's own dynamic loader.
+
+        It lies unpacked below `directory`, with a list of its files and sizes: one that lacks a
+        file is unpacked again.
+        """
+        home = directory / _key("qemu", archive.parent.name)
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{home}.lock"):
+            version = _intact(home)
+            if not version:
+                self._progress.say("unpacking QEMU into the cache")
+                version = _unpack_qemu(archive, home)
+        return _qemu_install(home / "tree", version)
 
     def _require(self, kind: str, key: str) -> Path:
         found = self._store.get(kind, key)
@@ -280,6 +270,39 @@ def _qemu_install(tree: Path, version: str) -> QemuInstall:
         *("-L", str(tree / "usr/share/qemu"), "-L", str(tree / "usr/share/seabios")),
     )
     return QemuInstall(prefix, (("QEMU_MODULE_DIR", str(tree / _LIB / "qemu")),), version, "cache")
+
+
+def _sizes(tree: Path) -> dict[str, int]:
+    files = (path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
+    return {str(path.relative_to(tree)): path.stat().st_size for path in files}
+
+
+def _intact(home: Path) -> str:
+    """The version of a whole unpacked QEMU, "" when it is absent or damaged."""
+    try:
+        manifest = json.loads((home / "manifest.json").read_text())
+        whole = manifest["files"] == _sizes(home / "tree")
+        return str(manifest["version"]) if whole else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _unpack_qemu(archive: Path, home: Path) -> str:
+    draft = home.with_name(f"{home.name}.draft")
+    for stale in (draft, home):
+        shutil.rmtree(stale, ignore_errors=True)
+    try:
+        draft.mkdir()
+        _extract(archive, draft / "tree", _QEMU_PARTS, [])
+        install = _qemu_install(draft / "tree", "")
+        argv = [*install.argv_prefix, "--version"]
+        version = process.run(argv, env=dict(install.env), what="QEMU").out.split()[3]
+        manifest = {"version": version, "files": _sizes(draft / "tree")}
+        (draft / "manifest.json").write_text(json.dumps(manifest))
+        draft.rename(home)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return version
 
 
 def _initramfs(tree: Path, release: str) -> bytes:

@@ -68,6 +68,9 @@ def judge(
         return Outcome.MISSING, said or "no result line"
     if exit_status not in (0, None):
         return Outcome.FAIL, f"all results good, but the runner ended with status {exit_status}"
+    if report.problems:
+        # torn, contradictory or incomplete output is no clean pass, and no clean skip either
+        return Outcome.FAIL, f"KTAP: {report.problems[0].text}"
     if all(case.outcome is Outcome.SKIP for case in report.cases):
         return Outcome.SKIP, report.cases[0].reason
     if all(case.outcome in (Outcome.SKIP, Outcome.XFAIL) for case in report.cases):

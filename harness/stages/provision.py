@@ -9,7 +9,7 @@ from pathlib import Path
 from harness import layout
 from harness.adapters import rootfs, system_qemu
 from harness.adapters.apt import PrivateApt
-from harness.adapters.store import Store
+from harness.adapters.store import ArtifactStore
 from harness.model.machine import QemuInstall
 from harness.model.plan import Topology
 from harness.model.progress import Progress
@@ -26,7 +26,7 @@ class Provisions:
 
 
 def provision(
-    topology: Topology, cache: Path, store: Store, log_dir: Path, progress: Progress
+    topology: Topology, cache: Path, store: ArtifactStore, log_dir: Path, progress: Progress
 ) -> Provisions:
     """Everything a topology needs. What the cache holds is neither fetched nor made again."""
     recipes = rootfs.load_recipes(layout.CONFIGS / "rootfs" / "images.toml")
@@ -46,8 +46,8 @@ def provision(
     if topology is Topology.SOLO and system is not None:
         return Provisions(system, guest, None, None)
     host_archive = archive("host")
-    qemu = system or maker.qemu(host_archive)
+    qemu = system or maker.qemu(host_archive, cache / "qemu")
     if topology is Topology.SOLO:
         return Provisions(qemu, guest, None, None)
-    host = maker.image(recipes["host"], host_archive, init, preseed=[guest])
+    host = maker.image(recipes["host"], host_archive, init)
     return Provisions(qemu, guest, host, maker.own_kernel(host_archive))

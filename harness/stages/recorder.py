@@ -74,6 +74,12 @@ class Recorder:
     def save(self) -> None:
         self._update(self._result)
 
+    def environment(self, **facts: str) -> None:
+        """Facts about the controller, e.g. accel and why."""
+        with self._lock:
+            controller = {**self._result.controller, **facts}
+            self._update(replace(self._result, controller=controller))
+
     def kernel(self, record: KernelRecord) -> None:
         with self._lock:
             kept = tuple(k for k in self._result.kernels if k.role != record.role)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,10 +17,9 @@ from filelock import FileLock, Timeout
 from harness import __version__, layout
 from harness.adapters import live, system_packages
 from harness.adapters.process import TABLE, Interrupted
-from harness.adapters.store import Store
+from harness.adapters.store import ArtifactStore
 from harness.core.plan import choose_tests
 from harness.core.select import parse_expression
-from harness.core.splat import RuleSet
 from harness.core.splat_rules import load_rules
 from harness.errors import HarnessError, InfraError, StorageError, UserError
 from harness.model.kernel import KernelBuild, Role
@@ -30,7 +28,7 @@ from harness.model.plan import TestId, TestSelection
 from harness.model.progress import Progress
 from harness.model.results import SCHEMA_VERSION, RunResult, Verdict
 from harness.report import json_report
-from harness.stages import failures, reports, selftest, source
+from harness.stages import build, failures, reports, selftest, source
 from harness.stages.fleet import Fleet
 from harness.stages.kernels import KernelMaker
 from harness.stages.provision import Provisions, provision
@@ -54,7 +52,8 @@ class MainJob:
         self._expression = parse_expression(options.expression) if options.expression else None
         run_dir = make_run_directory(options.runs_dir, options.plan.name, datetime.now(UTC))
         self.recorder = Recorder(self._first(run_dir.name), run_dir, self._clock, json_report.write)
-        self._store = Store(options.cache)
+        self._store = ArtifactStore(options.cache / "store", on_note=progress.say)
+        self._live = live.LiveRecord(options.cache, run_dir.name)
 
     def _first(self, run_id: str) -> RunResult:
         return RunResult(
@@ -77,8 +76,7 @@ class MainJob:
 
     def execute(self, work: Callable[[MainJob], None] | None = None) -> RunResult:
         """Do `work` (default: everything) and write all reports."""
-        record = live.LiveRecord(self._options.cache, self.recorder.result.run_id)
-        TABLE.on_start, TABLE.on_end = record.add_process, record.remove_process
+        TABLE.on_start, TABLE.on_end = self._live.add_process, self._live.remove_process
         user_error: UserError | None = None
         try:
             self.recorder.save()
@@ -93,7 +91,7 @@ class MainJob:
             try:
                 reports.write_all(self.recorder, self._options, self._progress)
             finally:
-                record.close()
+                self._live.close()
         if user_error is not None:
             raise user_error
         return self.recorder.result
@@ -143,6 +141,21 @@ class MainJob:
             with self.recorder.stage(self._progress, "machines' disks and QEMU"):
                 return builds, provisions.result()
 
+    def build_only(self) -> Mapping[Role, KernelBuild]:
+        """The verb `build`: system packages and kernels, nothing booted."""
+        requirements = system_packages.load(layout.CONFIGS / "requirements.toml")
+        system_packages.ensure(requirements, self._progress)
+        return self.kernels()
+
+    def boot_and_wait(self) -> None:
+        """The verb `boot`: machines up until Ctrl-C."""
+        builds, provisions = self.kernels_and_provisions()
+        with self.fleet(builds, provisions) as fleet:
+            with self.recorder.stage(self._progress, "boot"):
+                for role in builds:
+                    fleet.get(role)
+            self.wait_for_interrupt(fleet)
+
     def _provision(self) -> Provisions:
         return provision(
             self._options.topology,
@@ -182,7 +195,7 @@ class MainJob:
     def _chosen(
         self, builds: Mapping[Role, KernelBuild]
     ) -> tuple[tuple[TestId, TestSelection], ...]:
-        built = {role: build.kselftest_list() for role, build in builds.items()}
+        built = {role: build.kselftest_list(done) for role, done in builds.items()}
         chosen = choose_tests(self._options.plan, built, self._expression)
         if not chosen:
             names = [f"{role}:{name}" for role, names in built.items() for name in names]
@@ -195,7 +208,15 @@ class MainJob:
     @contextlib.contextmanager
     def fleet(self, builds: Mapping[Role, KernelBuild], provisions: Provisions) -> Iterator[Fleet]:
         """The machines, ended on the way out; their consoles are searched before that."""
-        fleet = Fleet(self._options, builds, provisions, self._rules, self.recorder, self._progress)
+        fleet = Fleet(
+            self._options,
+            builds,
+            provisions,
+            self.recorder,
+            self._progress,
+            rules=self._rules,
+            live=self._live,
+        )
         try:
             yield fleet
         finally:
@@ -249,11 +270,6 @@ class MainJob:
                 time.sleep(3600)
 
 
-def new_token() -> str:
-    """The secret of a run that console markers carry."""
-    return secrets.token_hex(16)
-
-
 def _os_name() -> str:
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", platform.platform())
@@ -281,6 +297,3 @@ def make_run_directory(runs: Path, plan: str, now: datetime) -> Path:
             f"{runs}: {exc.strerror}", hint="name another directory with --runs-dir"
         ) from exc
     raise StorageError(f"{runs}: no free name for {stem}")
-
-
-__all__ = ["MainJob", "RuleSet", "make_run_directory", "new_token"]

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core import attribution, ktap, splat
+from harness.core.splat_rules import RuleSet
 from harness.core.verdict import judge
 from harness.errors import InfraError
-from harness.model.kernel import KernelBuild
 from harness.machines.remote import RemoteMachine
+from harness.model.kernel import KernelBuild
 from harness.model.machine import ExecResult, MachineEnd
 from harness.model.plan import TestId, TestSelection
 from harness.model.results import (
@@ -33,16 +35,19 @@ from harness.stages.recorder import Recorder
 
 _REMOTE = "/opt/kselftest"
 _GRACE_S = 30.0  # for the runner around a program that has its own timeout
-_STATUS = re.compile(rb"^(?P<token>[0-9a-f]+) status=(?P<status>\d+) taint=(\d+),(\d+)$", re.M)
+_STATUS = re.compile(rb"^(?P<nonce>[0-9a-f]+) status=(?P<status>\d+) taint=(\d+),(\d+)$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
 class SelftestSettings:
-    """token: hex secret of this run; speed: how much slower than the reference machine."""
+    """token: secret of this run, never sent to a machine (markers carry a MAC made with it).
+
+    speed: how much slower than the reference machine.
+    """
 
     token: str
     speed: float
-    rules: splat.RuleSet
+    rules: RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,10 @@ def install(machine: RemoteMachine, build: KernelBuild) -> tuple[str, ...]:
     return tuple(machine.read(f"{_REMOTE}/kselftest-list.txt").decode().split())
 
 
-def command(test: TestId, token: str, timeout_s: float) -> str:
-    """The shell command that runs one program on a machine."""
+def command(test: TestId, markers: tuple[str, str], nonce: str, timeout_s: float) -> str:
+    """The shell command that runs one program on a machine. nonce: marks its status line."""
     name = shlex.quote(f"{test.collection}:{test.test}")
-    begin = shlex.quote("<5>" + attribution.begin_marker(str(test), token))
-    end = shlex.quote("<5>" + attribution.end_marker(str(test), token))
+    begin, end = (shlex.quote(f"<5>{marker}") for marker in markers)
     return f"""cd {_REMOTE} || exit 125
 before=$(cat /proc/sys/kernel/tainted)
 echo {begin} > /dev/kmsg
@@ -83,7 +87,7 @@ echo {begin} > /dev/kmsg
 status=$?
 echo {end} > /dev/kmsg
 echo
-echo "{token} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)"
+echo "{nonce} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)"
 """
 
 
@@ -144,22 +148,27 @@ def _execute(
     machine: RemoteMachine, test: TestId, timeout_s: float, settings: SelftestSettings
 ) -> _Ran:
     begin = machine.console.size()
-    result = machine.run(command(test, settings.token, timeout_s), timeout_s=timeout_s + _GRACE_S)
-    output, status, taint = _split_status(result.stdout, settings.token)
+    nonce = secrets.token_hex(8)
+    markers = (
+        attribution.begin_marker(str(test), settings.token, begin),
+        attribution.end_marker(str(test), settings.token, begin),
+    )
+    script = command(test, markers, nonce, timeout_s)
+    result = machine.run(script, timeout_s=timeout_s + _GRACE_S * settings.speed)
+    output, status, taint = _split_status(result.stdout, nonce)
     end, what = MachineEnd.ALIVE, ""
     if status is not None:
         # the serial line lags behind SSH: its end marker closes this test's part of the console
-        marker = attribution.end_marker(str(test), settings.token).encode()
-        machine.console.wait_for(marker, 5 * settings.speed, begin)
+        machine.console.wait_for(markers[1].encode(), 5 * settings.speed, begin)
     else:
         report = machine.report()
         end, what = report.end, report.what
     return _Ran(result, output, status, taint, end, what, (begin, machine.console.size()))
 
 
-def _split_status(output: bytes, token: str) -> tuple[bytes, int | None, tuple[int, int]]:
+def _split_status(output: bytes, nonce: str) -> tuple[bytes, int | None, tuple[int, int]]:
     for match in reversed(list(_STATUS.finditer(output))):
-        if match["token"] == token.encode():
+        if match["nonce"] == nonce.encode():
             taint = int(match[3]), int(match[4])
             return output[: match.start()].rstrip(b"\n") + b"\n", int(match["status"]), taint
     return output, None, (0, 0)

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The machines of a run: booted when first needed, brought back after a crash, ended at the end.
+
+solo: the guest is a VM of the controller, booted directly into the kernel under test.
+pair: the host machine boots its own kernel, gets the kernel under test over SSH and kexec, and the
+guest is started on it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.adapters import accel as acceleration
+from harness.adapters.live import LiveRecord
+from harness.adapters.ssh import SshEndpoint
+from harness.adapters.ssh_keys import SshKey, generate_key
+from harness.core.attribution import attribute
+from harness.core.splat import excerpt, find_splats
+from harness.core.splat_rules import RuleSet
+from harness.errors import InfraError, KernelError
+from harness.machines.nested import NestedMachine, image_serial
+from harness.machines.qemu import QemuMachine, QemuSetup
+from harness.model.kernel import KernelBuild, Role
+from harness.model.machine import Accel, Disk, MachineEnd, QemuInstall, VmSpec
+from harness.model.options import RunOptions
+from harness.model.plan import Topology, VmSize
+from harness.model.progress import Progress
+from harness.model.results import MachineRecord, Outcome, SplatRecord, TestResult
+from harness.stages import selftest
+from harness.stages.provision import Provisions
+from harness.stages.recorder import Recorder
+
+VmMachine = QemuMachine | NestedMachine
+
+# The boot time of a guest on the machines the timeouts of plans were written for.
+_REFERENCE_BOOT_S = 5.0
+_MAX_SPEED = 12.0
+# panic=0: a panicked machine stays for its state to be read; the harness ends it
+_APPEND = "panic=0"
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One role's machine. installed: the kselftests on it, for this boot."""
+
+    machine: VmMachine
+    installed: tuple[str, ...] = ()
+
+
+class Fleet:
+    """get() the machine of a role, tell after_test() what became of a test, and close()."""
+
+    def __init__(
+        self,
+        options: RunOptions,
+        builds: Mapping[Role, KernelBuild],
+        provisions: Provisions,
+        recorder: Recorder,
+        progress: Progress,
+        *,
+        rules: RuleSet,
+        live: LiveRecord,
+    ) -> None:
+        self.token = secrets.token_hex(16)
+        self._options = options
+        self._builds = builds
+        self._provisions = provisions
+        self._recorder = recorder
+        self._progress = progress
+        self._rules = rules
+        self._live = live
+        self._slots: dict[Role, _Slot] = {}
+        self._broken: dict[Role, str] = {}
+        self._boots: dict[Role, int] = {}
+        self._key = generate_key()
+        self._key_file = _write_key(recorder.run_dir, self._key)
+        live.add_path(self._key_file)
+        self.accel = self._probe()
+        recorder.environment(
+            qemu=f"{provisions.qemu.version} ({provisions.qemu.origin})",
+            accel=self.accel.name,
+            accel_reason=self.accel.reason,
+        )
+        progress.say(f"accelerator: {self.accel.name.upper()} ({self.accel.reason})")
+
+    # machines
+
+    def get(self, role: Role) -> VmMachine:
+        """The role's machine, up, on its kernel, with the kselftests installed.
+
+        KernelError when its kernel does not come up (and again at each further call: it is not
+        tried twice), MachineError when the machine itself fails.
+        """
+        if role in self._broken:
+            raise InfraError(f"{role.value}: no machine: {self._broken[role]}")
+        slot = self._slots.get(role)
+        if slot is not None:
+            return slot.machine
+        try:
+            slot = self._boot(role)
+        except KernelError as exc:
+            self._broken[role] = exc.message.splitlines()[0]
+            raise
+        return slot.machine
+
+    def installed(self, role: Role) -> tuple[str, ...]:
+        """The "collection:test" lines on the role's machine."""
+        return self._slots[role].installed
+
+    def speed(self, role: Role) -> float:
+        """How much longer things take here than on the reference machine, at least 1."""
+        slot = self._slots[role]
+        return min(max(slot.machine.boot_s / _REFERENCE_BOOT_S, 1.0), _MAX_SPEED)
+
+    def after_test(self, role: Role, result: TestResult) -> None:
+        """A machine that a test broke, or may have, is replaced when the next test needs it."""
+        broke = result.outcome in (Outcome.CRASH, Outcome.INFRA)
+        if broke or (result.outcome is Outcome.TIMEOUT and result.exit_status is None):
+            self._progress.say(f"{role.value}: fresh machine after {result.outcome.value}")
+            self.discard(role)
+
+    def discard(self, role: Role) -> None:
+        """End the role's machine; what runs on it goes first."""
+        for ended in (Role.GUEST, Role.HOST) if role is Role.HOST else (role,):
+            slot = self._slots.pop(ended, None)
+            if slot is not None:
+                self._end(ended, slot)
+
+    def close(self) -> None:
+        """End all machines and search what their consoles say outside of tests."""
+        for role in (Role.GUEST, Role.HOST):
+            self.discard(role)
+
+    def how_to_reach(self) -> list[str]:
+        """For --keep and boot: write ssh-<machine>.json and tell the commands."""
+        lines = []
+        for slot in self._slots.values():
+            name = slot.machine.name
+            path = self._recorder.run_dir / f"ssh-{name}.json"
+            path.write_text(json.dumps(ssh_argv(slot.machine.ssh.endpoint, path.with_suffix(""))))
+            self._live.add_path(path)
+            lines.append(f"{name} is up: tdisp-harness shell {name}")
+        return lines
+
+    # booting
+
+    def _probe(self) -> Accel:
+        kernel = next(iter(self._builds.values())).image
+        return acceleration.probe(self._provisions.qemu, kernel, self._options.cache)
+
+    def _boot(self, role: Role) -> _Slot:
+        if role is Role.HOST:
+            machine: VmMachine = self._host()
+        elif self._options.topology is Topology.SOLO:
+            machine = self._solo_guest()
+        else:
+            machine = self._nested_guest()
+        slot = _Slot(machine)
+        self._slots[role] = slot
+        self._boots[role] = self._boots.get(role, 0) + 1
+        try:
+            self._bring_up(role, machine)
+            slot.installed = selftest.install(machine, self._builds[role])
+        except BaseException:
+            self.discard(role)
+            raise
+        self._record(role, machine, MachineEnd.ALIVE)
+        return slot
+
+    def _bring_up(self, role: Role, machine: VmMachine) -> None:
+        build = self._builds[role]
+        machine.start()
+        self._progress.say(f"{machine.name}: answers over SSH after {machine.boot_s:.1f} s")
+        if role is Role.HOST:
+            self._progress.say(f"{machine.name}: deploying {build.release} over SSH and kexec")
+            machine.deploy(build)
+            self._progress.say(
+                f"{machine.name}: {build.release} answers {machine.boot_s:.1f} s after kexec"
+            )
+        self._progress.say(f"{machine.name}: build id {build.build_id[:12]} proved")
+
+    def _spec(self, role: Role, size: VmSize, kernel: Path, image: Path) -> VmSpec:
+        return VmSpec(
+            name=role.value,
+            role=role,
+            memory_mib=size.memory_mib,
+            cpus=size.cpus,
+            kernel=str(kernel),
+            initrd="",
+            append=_APPEND,
+            root_image=str(image),
+        )
+
+    def _setup(self, install: QemuInstall, accel: Accel) -> QemuSetup:
+        return QemuSetup(
+            install=install,
+            accel=accel,
+            run_dir=self._recorder.run_dir,
+            user_key=self._key_file,
+            authorized=self._key.public,
+            rules=self._rules,
+            on_temporary=self._live.add_path,
+        )
+
+    def _solo_guest(self) -> QemuMachine:
+        build = self._builds[Role.GUEST]
+        spec = self._spec(
+            Role.GUEST, self._options.plan.guest, build.image, self._provisions.guest.path
+        )
+        return QemuMachine(spec, self._setup(self._provisions.qemu, self.accel), build)
+
+    def _host(self) -> QemuMachine:
+        own, image = self._provisions.own_kernel, self._provisions.host
+        if own is None or image is None:
+            raise InfraError("pair: the host machine's image was not provided")
+        guest = self._provisions.guest.path
+        spec = self._spec(Role.HOST, self._options.plan.host, own.image, image.path)
+        guest_disk = Disk(str(guest), image_serial(guest))
+        spec = replace(spec, initrd=str(own.initrd), disks=(guest_disk,))
+        return QemuMachine(spec, self._setup(self._provisions.qemu, self.accel))
+
+    def _nested_guest(self) -> NestedMachine:
+        host = self.get(Role.HOST)
+        build = self._builds[Role.GUEST]
+        spec = self._spec(
+            Role.GUEST, self._options.plan.guest, build.image, self._provisions.guest.path
+        )
+        there = QemuInstall(("qemu-system-x86_64",), (), self._provisions.qemu.version, "system")
+        kvm = host.run(["test", "-w", "/dev/kvm"], timeout_s=30).exit_status == 0
+        accel = (
+            Accel("kvm", "the host machine has /dev/kvm")
+            if kvm
+            else Accel("tcg", "the host machine's kernel has no KVM here")
+        )
+        self._progress.say(f"guest: starting on the host machine with {accel.name.upper()}")
+        return NestedMachine(spec, self._setup(there, accel), host, build)
+
+    # ending
+
+    def _end(self, role: Role, slot: _Slot) -> None:
+        machine = slot.machine
+        end = machine.state() if machine.boots else MachineEnd.NEVER_BOOTED
+        machine.close()
+        self._record(role, machine, end)
+        self._scan(role, machine)
+
+    def _record(self, role: Role, machine: VmMachine, end: MachineEnd) -> None:
+        build = self._builds[role]
+        self._recorder.machine(
+            MachineRecord(
+                name=machine.name,
+                role=role.value,
+                kind=machine.kind,
+                accel=machine.accel.name,
+                console=machine.console.path.name,
+                kernel_release=build.release,
+                build_id=build.build_id,
+                boots=self._boots[role],
+                boot_s=round(machine.boot_s, 2),
+                end=end.value,
+                qemu_argv=machine.argv,
+            )
+        )
+
+    def _scan(self, role: Role, machine: VmMachine) -> None:
+        """Splats outside of any test: those within tests were recorded with their test."""
+        data = machine.console.read() if machine.console.path.exists() else b""
+        known = {
+            (record.machine, record.splat.start_line) for record in self._recorder.result.splats
+        }
+        found = attribute(data, find_splats(data, self._rules), self.token)
+        self._recorder.splats(
+            tuple(
+                SplatRecord(machine.name, role.value, test, splat, excerpt(data, splat))
+                for splat, test in found
+                if (machine.name, splat.start_line) not in known
+            )
+        )
+
+
+def _write_key(run_dir: Path, key: SshKey) -> Path:
+    path = run_dir / "id_ed25519"
+    path.touch(0o600)
+    path.write_bytes(key.private)
+    return path
+
+
+def ssh_argv(endpoint: SshEndpoint, known_hosts: Path) -> list[str]:
+    """The OpenSSH command for an endpoint; writes its host key, pinned, to `known_hosts`.
+
+    The name to check against is an alias: loopback ports are no identity.
+    """
+    alias = known_hosts.name
+    known_hosts.write_text(f"{alias} {endpoint.host_key}\n")
+    argv = ["ssh", "-i", str(endpoint.key), "-p", str(endpoint.port)]
+    for option in (
+        f"UserKnownHostsFile={known_hosts}",
+        f"HostKeyAlias={alias}",
+        "StrictHostKeyChecking=yes",
+        "IdentitiesOnly=yes",
+        "LogLevel=ERROR",
+    ):
+        argv += ["-o", option]
+    if endpoint.via is not None:
+        inner = ssh_argv(endpoint.via.endpoint, known_hosts.with_name(f"{alias}-via"))
+        target = f"{endpoint.host}:{endpoint.port}"
+        argv += ["-o", f"ProxyCommand={shlex.join([*inner, '-W', target])}"]
+    return [*argv, f"{endpoint.user}@{endpoint.host}"]
