@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Stage config: tinyconfig plus fragments, and the proof that every requested option stuck.
+
+The kselftests' own `config` and `config.<role>` files are merged too. Those that come with the
+harness (not in the pristine tree, or changed there) bind like a fragment; those of the kernel are
+wishes: what they do not get is shown in the proof and stops nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from harness.adapters.kbuild import ARCH, Kbuild, compiler_identity, kselftest_collections
+from harness.adapters.store import ArtifactStore
+from harness.core.kbuild_output import KbuildOutput
+from harness.core.kconfig import (
+    Merged,
+    Request,
+    config_hash,
+    describe_broken,
+    merge,
+    parse_fragment,
+    prove,
+)
+from harness.core.kconfig_symbols import read_symbols
+from harness.errors import BuildError, ConfigError, UserError
+from harness.model.kernel import ConfigProof, ConfigRow, PatchedTree
+from harness.model.progress import Progress
+
+RECIPE = 1  # part of the key: raise it when the way a configuration is made changes
+_KIND = "config"
+_SCRATCH = ".config.next"  # the warm .config must not be touched while a new one is made
+
+
+def configure(
+    tree: PatchedTree,
+    fragments: Sequence[Path],
+    collections: Sequence[str],
+    store: ArtifactStore,
+    progress: Progress,
+) -> tuple[ConfigProof, str]:
+    """The proof, and the hash of the configuration; `build/.config` holds it afterwards.
+
+    ConfigError (detail: ConfigProof) when a binding request did not stick; UserError for a
+    malformed fragment or an unknown collection; BuildError when Kconfig itself fails. An unchanged
+    configuration comes from the store without a make.
+    """
+    _check_collections(tree, collections)
+    merged = merge([*_fragments(fragments), *_kselftest_requests(tree, collections)])
+    for line in merged.overrides:
+        progress.say(f"{tree.role}: {line}")
+    key = _key(tree, merged)
+    kbuild = Kbuild(tree.path, store.root.parent / "ccache")
+    entry = store.get(_KIND, key)
+    if entry is not None:
+        rows = json.loads((entry / "rows.json").read_text(encoding="utf-8"))
+        final = (entry / "config").read_text(encoding="utf-8")
+        proof = ConfigProof(tree.role.value, tuple(ConfigRow(**row) for row in rows), final)
+    else:
+        final = _make(tree, kbuild, merged)
+        proof = prove(tree.role.value, merged, final, read_symbols(_reader(tree.path), "x86"))
+        if proof.broken:
+            raise _broken(tree, proof)
+        with store.put(_KIND, key) as draft:
+            (draft.directory / "config").write_text(final, encoding="utf-8")
+            rows_text = json.dumps([asdict(row) for row in proof.rows])
+            (draft.directory / "rows.json").write_text(rows_text, encoding="utf-8")
+            draft.metadata["role"] = tree.role.value
+    kbuild.write_config(final)
+    state = "unchanged" if entry is not None else "proved"
+    progress.say(f"{tree.role}: {len(proof.rows)} options {state}")
+    return proof, config_hash(final)
+
+
+def _check_collections(tree: PatchedTree, collections: Sequence[str]) -> None:
+    known = kselftest_collections(tree.path) if collections else ()
+    for name in collections:
+        if not (tree.path / "tools/testing/selftests" / name / "Makefile").is_file():
+            near = difflib.get_close_matches(name, known, 1)
+            raise UserError(
+                f"collection {name}: no tools/testing/selftests/{name} in the {tree.role} tree",
+                hint=f"did you mean {near[0]}?" if near else "",
+            )
+
+
+def _fragments(paths: Sequence[Path]) -> list[tuple[Request, ...]]:
+    found = []
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise UserError(f"{path}: cannot be read: {exc}") from exc
+        found.append(parse_fragment(_short(path), text))
+    return found
+
+
+def _short(path: Path) -> str:
+    """How a fragment is named: configs/kernel/base.config for the harness's own."""
+    parts = path.absolute().parts
+    return "/".join(parts[-3:]) if parts[-3:-1] == ("configs", "kernel") else str(path)
+
+
+def _kselftest_requests(tree: PatchedTree, collections: Sequence[str]) -> list[tuple[Request, ...]]:
+    found = []
+    for collection in collections:
+        for name in ("config", f"config.{tree.role.value}"):
+            inside = f"tools/testing/selftests/{collection}/{name}"
+            text = _reader(tree.path)(inside)
+            if text is not None:
+                ours = _reader(tree.source.path)(inside) != text
+                found.append(parse_fragment(inside, text, binding=ours))
+    return found
+
+
+def _reader(root: Path) -> Callable[[str], str | None]:
+    def read(path: str) -> str | None:
+        try:
+            return (root / path).read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    return read
+
+
+def _key(tree: PatchedTree, merged: Merged) -> str:
+    """Everything the proof depends on: the Kconfig files are covered by the series hash."""
+    requests = [asdict(request) for request in merged.requests]
+    parts = [RECIPE, tree.role.value, tree.series_hash, ARCH, compiler_identity(), requests]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _make(tree: PatchedTree, kbuild: Kbuild, merged: Merged) -> str:
+    """tinyconfig, the requests on top, olddefconfig; the text of the result."""
+    scratch = kbuild.output / _SCRATCH
+    with tempfile.TemporaryDirectory(prefix="tdisp-config-") as directory:
+        log = Path(directory) / "make.log"
+        _run(tree, kbuild, "tinyconfig", log)
+        with scratch.open("a", encoding="utf-8") as stream:
+            stream.write(merged.render())
+        _run(tree, kbuild, "olddefconfig", log)
+    final = scratch.read_text(encoding="utf-8")
+    scratch.unlink()
+    scratch.with_name(f"{_SCRATCH}.old").unlink(missing_ok=True)
+    return final
+
+
+def _run(tree: PatchedTree, kbuild: Kbuild, target: str, log: Path) -> None:
+    output = KbuildOutput(str(tree.path), lambda _: None)
+    targets = (target, f"KCONFIG_CONFIG={_SCRATCH}")
+    done = kbuild.make(targets, log=log, on_line=output.line)
+    if done.returncode == 0:
+        return
+    first = output.first_error
+    where = f"{first.file}:{first.line}: {first.text}" if first is not None else "no message"
+    tail = "\n".join(f"  {line}" for line in (done.out + done.err).splitlines()[-12:])
+    raise BuildError(
+        f"{tree.role}: make {target} failed: {where}\n{tail}",
+        command=kbuild.command(done.argv),
+        detail=first,
+    )
+
+
+def _broken(tree: PatchedTree, proof: ConfigProof) -> ConfigError:
+    count = len(proof.broken)
+    options = "option" if count == 1 else "options"
+    return ConfigError(
+        f"{tree.role}: {count} requested {options} did not stick:\n{describe_broken(proof)}",
+        hint="correct the fragment that is named, or add what the option depends on",
+        detail=proof,
+    )
