@@ -6,15 +6,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
-import report_samples
-
 from harness.report import html
+from tests.unit import report_samples
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 

@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import report_samples
 
 from harness.model.results import (
     KernelRecord,
@@ -21,6 +20,7 @@ from harness.model.results import (
     Verdict,
 )
 from harness.report import html, summary, timeline
+from tests.unit import report_samples
 
 SAMPLES = report_samples.everything()
 VOID = {"meta", "br", "rect"}

@@ -13,7 +13,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-import report_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +33,7 @@ from harness.model.results import (
     Verdict,
 )
 from harness.report import json_report
+from tests.unit import report_samples
 
 SAMPLES = report_samples.everything()
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import report_samples
 from junitparser import JUnitXml
 
 from harness.model.results import Outcome, RunResult, SubtestResult, Verdict
 from harness.report import junit
+from tests.unit import report_samples
 
 SAMPLES = report_samples.everything()
 

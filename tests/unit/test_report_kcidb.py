@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import report_samples
 
 from harness.errors import UserError
 from harness.model.results import Outcome, RunResult
 from harness.report import kcidb
+from tests.unit import report_samples
 
 SAMPLES = report_samples.everything()
 

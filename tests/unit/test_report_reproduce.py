@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import report_samples
 
 from harness.model.results import RunResult, Verdict
 from harness.report import atomic, reproduce
+from tests.unit import report_samples
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SAMPLES = report_samples.everything()

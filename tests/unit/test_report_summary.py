@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import report_samples
 from markdown_it import MarkdownIt
 
 from harness.model.results import Outcome, StageRecord, SubtestResult, Verdict
 from harness.report import markdown, summary, terminal
+from tests.unit import report_samples
 
 SAMPLES = report_samples.everything()
 
