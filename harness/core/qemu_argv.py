@@ -5,7 +5,8 @@ What happens when a guest ends is chosen so that the harness sees it at once and
 apart: the kernel gets panic=-1 (reset at once instead of a silent wait) and QEMU
 `-action reboot=shutdown`, so that a panic, a triple fault and a reboot all end QEMU with the QMP
 event SHUTDOWN, reason guest-reset; the console says which of them it was. A clean power-off has
-reason guest-shutdown. A kexec is no reset and goes unnoticed by QEMU, as it must.
+reason guest-shutdown. A kexec is no reset and goes unnoticed by QEMU, as it must. (With panic=0 in
+the spec a panicked machine stands still; the machines then go by the panic on the console.)
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class LabMachine(RemoteMachine):
         super().__init__(spec.name, spec.role, ConsoleFile(run_dir / f"console-{spec.name}.log"))
         login = spec.ssh
         endpoint = SshEndpoint(login.host, login.port, login.user, login.key, login.host_key)
-        self._ssh = SshConnection(spec.name, endpoint, self.gone)
+        self._ssh = SshConnection(spec.name, endpoint, self.down)
         self._spec = spec
         self._rules = rules
         self._own_line = ""

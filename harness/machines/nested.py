@@ -214,7 +214,7 @@ class NestedMachine(RemoteMachine):
         endpoint = SshEndpoint(
             "127.0.0.1", ssh_port, "root", self._setup.user_key, key, via=self.host.ssh
         )
-        self._ssh = SshConnection(self.name, endpoint, self.gone)
+        self._ssh = SshConnection(self.name, endpoint, self.down)
 
     def _start_qemu(self, spec: VmSpec, ssh_port: int, network: UserNet) -> str:
         """Start it in the background; what QEMU said when that failed, else ""."""

@@ -182,7 +182,7 @@ class QemuMachine(RemoteMachine):
                     ) from None
         host_key = self._host_key.public
         endpoint = SshEndpoint("127.0.0.1", port, "root", self._setup.user_key, host_key)
-        self._ssh = SshConnection(self.name, endpoint, self.gone)
+        self._ssh = SshConnection(self.name, endpoint, self.down)
 
     def _start_qemu(self, port: int, log: Path) -> None:
         seed = self._directory / "seed.tar"

@@ -21,6 +21,8 @@ from harness.model.machine import BootFailure, ExecResult, MachineEnd
 
 # written by configs/rootfs/init.sh
 READY = b"tdisp-harness: sshd ready"
+PANIC = b"Kernel panic - not syncing"
+_PANIC_END = b"---[ end Kernel panic"
 
 _PROBE_S = 8.0
 _SHORT_S = 60.0
@@ -28,9 +30,32 @@ _SHORT_S = 60.0
 _BOOT_FACTOR = 4.0
 _BOOT_LEAST_S = 30.0
 _POLL_S = 0.3
+# for the rest of a panic's report
+_PANIC_S = 2.0
 _KERNEL_DIR = "/var/tmp/tdisp-kernel"
 # ends that are no fault of the kernel
 _INFRASTRUCTURE = (MachineEnd.QEMU_DIED,)
+
+
+class _Scan:
+    """Looks for a text in a growing console, each byte once."""
+
+    def __init__(self, needle: bytes) -> None:
+        self._needle = needle
+        self.restart(0)
+
+    def restart(self, start: int) -> None:
+        """Forget, and look from byte `start` on."""
+        self._start = self._at = start
+        self._found = False
+
+    def found(self, console: ConsoleFile) -> bool:
+        size = console.size()
+        if size > self._at and not self._found:
+            begin = max(self._at - len(self._needle), self._start)
+            self._found = self._needle in console.read(begin)
+            self._at = size
+        return self._found
 
 
 class RemoteMachine(ABC):
@@ -52,6 +77,7 @@ class RemoteMachine(ABC):
         self._console_start = 0  # of the current power-on
         self._kexecs = 0  # since then
         self._closed = threading.Event()
+        self._panic_scan = _Scan(PANIC)
 
     # what a kind of machine adds
 
@@ -68,6 +94,10 @@ class RemoteMachine(ABC):
     @abstractmethod
     def gone(self) -> bool:
         """Known to have ended. Cheap: it is polled."""
+
+    def down(self) -> bool:
+        """Gone, or standing still in a panic (panic=0). Cheap: it is polled."""
+        return self.gone() or self._panic_scan.found(self.console)
 
     @abstractmethod
     def end_report(self, *, ssh_alive: bool, console_alive: bool) -> EndReport:
@@ -184,13 +214,14 @@ class RemoteMachine(ABC):
         """
         begin = time.monotonic()
         deadline = begin + limit_s
+        self._panic_scan.restart(start)
         if self.has_serial:
-            self.console.wait_for(READY, limit_s, start)
+            self.console.wait_any((READY, PANIC), limit_s, start)
             # a last chance for a machine that lost its console
             deadline = max(deadline, time.monotonic() + 2.0)
         self.ssh.drop()
         problem = ""
-        while not self.gone() and time.monotonic() < deadline:
+        while not self.down() and time.monotonic() < deadline:
             try:
                 self.ssh.connect(min(max(deadline - time.monotonic(), 1.0), 15.0))
             except SshRefusedError:
@@ -230,6 +261,8 @@ class RemoteMachine(ABC):
     def _boot_error(
         self, build: KernelBuild | None, waited_s: float, start: int, problem: str
     ) -> KernelError | MachineError:
+        if self.down() and not self.gone():
+            self.console.wait_for(_PANIC_END, _PANIC_S, start)
         size = self.console.size()
         report = self.end_report(ssh_alive=self.ssh.connected(), console_alive=False)
         if report.end is MachineEnd.ALIVE and not problem:
@@ -252,7 +285,7 @@ class RemoteMachine(ABC):
 
     def answers(self, timeout_s: float = _PROBE_S) -> bool:
         """A command gets an answer, over the connection there is or else over a new one."""
-        if self.gone():
+        if self.down():
             return False
         for wait_s in (timeout_s / 2, timeout_s):
             if self.ssh.run("true", timeout_s=wait_s).exit_status == 0:

@@ -116,7 +116,10 @@ class Machine(Protocol):
 
     name: str
     role: Role
-    console: Console
+
+    @property
+    def console(self) -> Console:
+        """Its serial console (a lab machine without one: its kernel log)."""
 
     def run(
         self,
