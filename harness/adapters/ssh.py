@@ -145,7 +145,12 @@ class SshConnection:
                 else "sshd needs curve25519-sha256 and aes128-gcm@openssh.com or aes128-ctr",
                 command=self.endpoint.by_hand,
             ) from exc
-        if isinstance(exc, paramiko.AuthenticationException):
+        # an authentication cut off by a reboot or a slow machine is an AuthenticationException too
+        unwanted = isinstance(exc, paramiko.BadAuthenticationType)
+        if unwanted or (
+            isinstance(exc, paramiko.AuthenticationException)
+            and str(exc) == "Authentication failed."
+        ):
             raise SshRefusedError(
                 f"{self.name}: SSH login as {self.endpoint.user} refused: {exc}",
                 hint=f"is the public part of {self.endpoint.key} in its authorized_keys?",
