@@ -11,7 +11,9 @@ from harness.model.kernel import CompilerMessage
 
 _STEP = re.compile(r"  ([A-Z][A-Z0-9_]+)\s+(?:\[[MN]\]\s+)?(\S+)$")
 _OBJECT_STEPS = ("CC", "AS", "HOSTCC", "HOSTCXX")
-_COMPILER = re.compile(r"([^\s:]+):(\d+):(?:\d+:)? ?(fatal error|error|warning): ?(.*)")
+_COMPILER = re.compile(
+    r"([^\s:]+):(\d+):(?:\d+:)? ?(fatal error|error|Error|warning|Warning): ?(.*)"
+)
 _KCONFIG = re.compile(r"([^\s:]*Kconfig[^\s:]*|\.config[^\s:]*):(\d+): ?(.*)")
 _OBJTOOL = re.compile(r"([^\s:]+): (warning|error): (objtool: .*)")
 _MODPOST = re.compile(r"(WARNING|ERROR): (modpost: .*)")
@@ -80,7 +82,7 @@ class KbuildOutput:
 
     def _message(self, text: str) -> CompilerMessage | None:
         if match := _COMPILER.match(text):
-            error = match[3] != "warning"
+            error = match[3].lower() != "warning"
             return CompilerMessage(self._path(match[1]), int(match[2]), match[4], error)
         if match := _KCONFIG.match(text):
             return CompilerMessage(self._path(match[1]), int(match[2]), match[3], True)

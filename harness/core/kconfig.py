@@ -23,7 +23,18 @@ _NOT_SET = re.compile(r"# CONFIG_(\w+) is not set")
 _VALUE = re.compile(r'[ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*"')
 _NEARLY_NOT_SET = re.compile(r"#\s*(?:CONFIG_)?(\w+)\s+is\s+not\s+set\s*", re.IGNORECASE)
 _NEARLY_ASSIGNMENT = re.compile(r"(?:CONFIG[_-])?(\w+)\s*=\s*(\S.*?)\s*", re.IGNORECASE)
-_WORDS = {"yes": "y", "true": "y", "1": "y", "no": "n", "false": "n", "module": "m", "off": "n"}
+_WORDS = {
+    "y": "y",
+    "m": "m",
+    "n": "n",
+    "yes": "y",
+    "true": "y",
+    "1": "y",
+    "no": "n",
+    "false": "n",
+    "module": "m",
+    "off": "n",
+}
 
 
 @dataclass(frozen=True, slots=True)
