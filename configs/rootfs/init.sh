@@ -32,11 +32,12 @@ mount_all() {
 	[ -e /proc/self ] || mount -t proc proc /proc
 	[ -e /sys/kernel ] || mount -t sysfs sysfs /sys
 	[ -e /dev/kmsg ] || mount -t devtmpfs devtmpfs /dev
-	mkdir -p /dev/pts /dev/shm /run/lock
+	mkdir -p /dev/pts /dev/shm /dev/hugepages
 	mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 	mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 	mount -t tmpfs -o mode=1777 tmpfs /tmp
 	mount -t tmpfs -o mode=755 tmpfs /run
+	mkdir -p /run/lock
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
 	mount -t debugfs debugfs /sys/kernel/debug
 	mount -t tracefs tracefs /sys/kernel/tracing

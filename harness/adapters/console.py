@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import threading
 import time
@@ -61,19 +62,29 @@ class ConsoleFile:
         return self.wait_any((needle,), timeout_s, start) is not None
 
     def wait_any(
-        self, needles: tuple[bytes, ...], timeout_s: float, start: int = 0
+        self,
+        needles: tuple[bytes, ...],
+        timeout_s: float,
+        start: int = 0,
+        quiet_s: float = math.inf,
     ) -> bytes | None:
-        """The first of `needles` that is seen; None after `timeout_s` or at the console's end."""
-        deadline = time.monotonic() + timeout_s
+        """The first of `needles` that is seen.
+
+        None after `timeout_s`, at the console's end, or when nothing was printed for `quiet_s`.
+        """
+        quiet_since = time.monotonic()
+        deadline = quiet_since + timeout_s
         at, rest = start, b""
         overlap = max(map(len, needles)) - 1
         while True:
             # the order matters: what was written before the end must be looked at
-            last = self._ended() or time.monotonic() >= deadline
+            now = time.monotonic()
+            last = self._ended() or now >= deadline or now - quiet_since > quiet_s
             block = self._block(at)
             if block:
                 at += len(block)
                 rest += block
+                quiet_since = now
                 for needle in needles:
                     if needle in rest:
                         return needle

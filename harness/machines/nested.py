@@ -35,6 +35,7 @@ from harness.model.machine import VmSpec
 
 CACHE = "/var/cache/tdisp-harness"
 _SHORT_S = 60.0
+_PROBE_S = 15.0
 _ATTEMPTS = 4
 _PORT_TAKEN = ("Could not set up host forwarding rule", "Address already in use")
 # below the range of ephemeral ports (32768 and up)
@@ -261,7 +262,7 @@ class NestedMachine(RemoteMachine):
 
     def _pid_lives(self) -> bool:
         probe = f'kill -0 "$(cat {self._directory}/pid)"'
-        return self.host.run(probe, timeout_s=_SHORT_S).exit_status == 0
+        return self.host.run(probe, timeout_s=_PROBE_S).exit_status == 0
 
     def _stop(self) -> None:
         if self._ssh is not None:
@@ -282,7 +283,7 @@ class NestedMachine(RemoteMachine):
             'kill -KILL "$p" 2>/dev/null; '
             f"rm -rf -- {self._directory}"
         )
-        self.host.run(command, timeout_s=_SHORT_S)
+        self.host.run(command, timeout_s=_PROBE_S)
 
 
 def image_serial(image: Path) -> str:

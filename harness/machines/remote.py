@@ -30,9 +30,13 @@ _SHORT_S = 60.0
 _BOOT_FACTOR = 4.0
 _BOOT_LEAST_S = 30.0
 _POLL_S = 0.3
+# a boot that prints nothing for so long is over
+_QUIET_S = 90.0
+_LAST_CHANCE_S = 10.0
 # for the rest of a panic's report
 _PANIC_S = 2.0
 _KERNEL_DIR = "/var/tmp/tdisp-kernel"
+_OLD_KERNEL = "the old kernel still answers: kexec had no effect"
 # ends that are no fault of the kernel
 _INFRASTRUCTURE = (MachineEnd.QEMU_DIED,)
 
@@ -216,9 +220,9 @@ class RemoteMachine(ABC):
         deadline = begin + limit_s
         self._panic_scan.restart(start)
         if self.has_serial:
-            self.console.wait_any((READY, PANIC), limit_s, start)
+            self.console.wait_any((READY, PANIC), limit_s, start, quiet_s=_QUIET_S)
             # a last chance for a machine that lost its console
-            deadline = max(deadline, time.monotonic() + 2.0)
+            deadline = time.monotonic() + _LAST_CHANCE_S
         self.ssh.drop()
         problem = ""
         while not self.down() and time.monotonic() < deadline:
@@ -233,7 +237,7 @@ class RemoteMachine(ABC):
             if answered and answered != boot_id_before:
                 self._prove(build, begin)
                 return
-            problem = "the old kernel still answers: kexec had no effect" if answered else ""
+            problem = _OLD_KERNEL if answered else ""
             time.sleep(_POLL_S)
             self.ssh.drop()
         raise self._boot_error(build, time.monotonic() - begin, start, problem)
@@ -264,9 +268,7 @@ class RemoteMachine(ABC):
         if self.down() and not self.gone():
             self.console.wait_for(_PANIC_END, _PANIC_S, start)
         size = self.console.size()
-        report = self.end_report(ssh_alive=self.ssh.connected(), console_alive=False)
-        if report.end is MachineEnd.ALIVE and not problem:
-            problem = "it answers too slowly"
+        report = self.end_report(ssh_alive=problem == _OLD_KERNEL, console_alive=False)
         failure = BootFailure(
             machine=self.name,
             end=report.end,
