@@ -35,6 +35,7 @@ _NEUTRAL = {
     "MFLAGS": "",
     "MAKELEVEL": "",
     "KBUILD_OUTPUT": "",
+    "KCONFIG_CONFIG": ".config",
     "KCFLAGS": "",
     "KCPPFLAGS": "",
     "CROSS_COMPILE": "",
@@ -75,7 +76,12 @@ class Kbuild:
         )
 
     def env(self) -> dict[str, str]:
-        env = {**_NEUTRAL, **_REPRODUCIBLE}
+        # a git repository around the cache must not name this kernel (git describe)
+        env = {
+            **_NEUTRAL,
+            **_REPRODUCIBLE,
+            "GIT_CEILING_DIRECTORIES": str(self.tree.parent),
+        }
         if self._ccache:
             env |= {
                 "CCACHE_DIR": str(self._ccache_dir),
