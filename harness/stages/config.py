@@ -44,15 +44,20 @@ def configure(
     collections: Sequence[str],
     store: ArtifactStore,
     progress: Progress,
+    *,
+    own_series: bool = True,
 ) -> tuple[ConfigProof, str]:
     """The proof, and the hash of the configuration; `build/.config` holds it afterwards.
+
+    own_series: the harness's series are applied, so what its kselftests ask for must stick; without
+    them the symbols may be absent, and the tests skip.
 
     ConfigError (detail: ConfigProof) when a binding request did not stick; UserError for a
     malformed fragment or an unknown collection; BuildError when Kconfig itself fails. An unchanged
     configuration comes from the store without a make.
     """
     _check_collections(tree, collections)
-    merged = merge([*_fragments(fragments), *_kselftest_requests(tree, collections)])
+    merged = merge([*_fragments(fragments), *_kselftest_requests(tree, collections, own_series)])
     for line in merged.overrides:
         progress.say(f"{tree.role}: {line}")
     key = _key(tree, merged)
@@ -106,14 +111,16 @@ def _short(path: Path) -> str:
     return "/".join(parts[-3:]) if parts[-3:-1] == ("configs", "kernel") else str(path)
 
 
-def _kselftest_requests(tree: PatchedTree, collections: Sequence[str]) -> list[tuple[Request, ...]]:
+def _kselftest_requests(
+    tree: PatchedTree, collections: Sequence[str], own_series: bool
+) -> list[tuple[Request, ...]]:
     found = []
     for collection in collections:
         for name in ("config", f"config.{tree.role.value}"):
             inside = f"tools/testing/selftests/{collection}/{name}"
             text = _reader(tree.path)(inside)
             if text is not None:
-                ours = _reader(tree.source.path)(inside) != text
+                ours = own_series and _reader(tree.source.path)(inside) != text
                 found.append(parse_fragment(inside, text, binding=ours))
     return found
 

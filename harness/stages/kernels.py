@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness import layout
-from harness.adapters.store import Store
+from harness.adapters.store import ArtifactStore
 from harness.core.kconfig import render_proof
 from harness.core.series import SeriesInput
 from harness.errors import ConfigError, UserError
@@ -43,7 +43,7 @@ class KernelMaker:
     """Patches, configures and builds one role's kernel after the other."""
 
     def __init__(
-        self, options: RunOptions, store: Store, recorder: Recorder, progress: Progress
+        self, options: RunOptions, store: ArtifactStore, recorder: Recorder, progress: Progress
     ) -> None:
         self._options = options
         self._store = store
@@ -77,6 +77,7 @@ class KernelMaker:
                     self._options.plan.collections,
                     self._store,
                     self._progress,
+                    own_series=tree.role not in self._options.without_builtin,
                 )
             except ConfigError as exc:
                 if isinstance(exc.detail, ConfigProof):

@@ -59,7 +59,7 @@ struct dma_freeze_test_info {
 	char name[64];
 };
 
-#define DMA_FREEZE_TEST_RACE_IRQ	(1 << 0) /* map in hard interrupts, too */
+#define DMA_FREEZE_TEST_RACE_IRQ	0x1 /* map in hard interrupts, too */
 
 /**
  * struct dma_freeze_test_race - freeze while others map and unmap
