@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.adapters.network import free_port
 from harness.core.inventory import LabSpec, LabSsh
 from harness.errors import KernelError, MachineError
 from harness.machines.lab import LabMachine
@@ -163,6 +165,19 @@ def test_qemu_that_does_not_start(make_vm: MakeVm, spec: VmSpec) -> None:
     machine = make_vm(replace(spec, extra_args=("-device", "no-such-device")))
     with pytest.raises(MachineError, match="no-such-device"):
         machine.start()
+
+
+def test_port_taken_before_qemu_had_it(
+    make_vm: MakeVm, spec: VmSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken: int = other.getsockname()[1]
+        ports = iter((taken, free_port()))
+        monkeypatch.setattr("harness.machines.qemu.free_port", lambda: next(ports))
+        machine = make_vm(spec)
+        machine.start()
+        assert machine.ssh.endpoint.port != taken
+        assert machine.state() is MachineEnd.ALIVE
 
 
 def test_deploy_of_another_kernel_than_the_build_says(
