@@ -119,6 +119,7 @@ class KernelMaker:
                 cached=done.cached,
                 build_s=round(done.build_s, 1),
                 config_proof=proof_name(tree.role),
+                config_rows=proof.rows,
             )
         )
         return done
