@@ -168,11 +168,16 @@ def _termination_as_interrupt() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line; UserError when it cannot be read."""
+    return _parser().parse_args(list(arguments))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = _parser().parse_args(arguments)
+        options = parse(arguments)
         with _termination_as_interrupt():
             return _verbs()[options.verb](options, arguments)
     except HarnessError as exc:

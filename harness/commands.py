@@ -34,7 +34,8 @@ def _series(arguments: Sequence[str]) -> tuple[tuple[Role, Path], ...]:
     return tuple(found)
 
 
-def _options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOptions:
+def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOptions:
+    """The options of `run`, `build` and `boot`; UserError names the option or the plan's key."""
     path = cli.plan_file(arguments.plan)
     try:
         text = path.read_text()
@@ -74,7 +75,7 @@ def _options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOption
 def _execute(
     arguments: argparse.Namespace, command: Sequence[str], verb: Callable[..., None] | None
 ) -> int:
-    options = _options(arguments, command)
+    options = run_options(arguments, command)
     # late: a mistake in the options must be told at once
     from harness.report import terminal  # noqa: PLC0415
     from harness.stages.reports import FILES  # noqa: PLC0415

@@ -40,8 +40,6 @@ VmMachine = QemuMachine | NestedMachine
 # The boot time of a guest on the machines the timeouts of plans were written for.
 _REFERENCE_BOOT_S = 5.0
 _MAX_SPEED = 12.0
-# panic=0: a panicked machine stays for its state to be read; the harness ends it
-_APPEND = "panic=0"
 
 
 @dataclass(slots=True)
@@ -192,7 +190,7 @@ class Fleet:
             cpus=size.cpus,
             kernel=str(kernel),
             initrd="",
-            append=_APPEND,
+            append="",
             root_image=str(image),
         )
 

@@ -1,32 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the VM tests boot, described by a TOML file that TDISP_VM_ASSETS names:
+"""What the VM tests boot: the kernels, images and QEMU that `tdisp-harness run` itself uses.
 
-qemu = ["/path/qemu-system-x86_64"]     # argv prefix
-environment = { }                       # of that QEMU, optional
-image = "/path/root.img"                # made with configs/rootfs/init.sh as /sbin/tdisp-init
-kernel = "/path/build"                  # holds bzImage of the kernel under test
-release = "7.3.4"
-build_id = "hex"
-own_kernel = "/path/vmlinuz"            # a distribution's, with own_initrd: the host machine's
-own_initrd = "/path/initrd"
+They come from the cache, or are made first, which takes as long as a first run does.
 """
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from harness import cli, commands
 from harness.adapters.ssh_keys import generate_key
 from harness.core.splat_rules import load_rules
 from harness.machines.qemu import QemuMachine, QemuSetup
 from harness.model.kernel import KernelBuild, Role
 from harness.model.machine import Accel, QemuInstall, VmSpec
+from harness.model.progress import SilentProgress
+from harness.stages.provision import Provisions
+from harness.stages.run import MainJob
 
 RULES = Path(__file__).parents[2] / "configs" / "splat_rules.toml"
 
@@ -40,31 +35,37 @@ class Assets:
     build: KernelBuild
     own_kernel: Path
     own_initrd: Path
+    builds: Mapping[Role, KernelBuild]
+    provisions: Provisions
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.vm)
+            item.add_marker(pytest.mark.timeout(5000))
 
 
 @pytest.fixture(scope="session")
-def assets() -> Assets:
-    name = os.environ.get("TDISP_VM_ASSETS")
-    if not name:
-        pytest.skip("TDISP_VM_ASSETS names no file")
-    table = tomllib.loads(Path(name).read_text())
-    install = QemuInstall(
-        tuple(table["qemu"]), tuple(table.get("environment", {}).items()), "?", "system"
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
+    """Both kernels of the default plan, and what their machines are made of."""
+    runs = tmp_path_factory.mktemp("assets")
+    arguments = cli.parse(["run", "default", "--runs-dir", str(runs)])
+    job = MainJob(commands.run_options(arguments, ["run"]), SilentProgress())
+    made: list[tuple[Mapping[Role, KernelBuild], Provisions]] = []
+    result = job.execute(lambda job: made.append(job.kernels_and_provisions()))
+    assert not result.failures, result.failures
+    builds, provisions = made[0]
+    assert provisions.own_kernel is not None
+    return Assets(
+        provisions.qemu,
+        provisions.guest.path,
+        builds[Role.GUEST],
+        provisions.own_kernel.image,
+        provisions.own_kernel.initrd,
+        builds,
+        provisions,
     )
-    build = KernelBuild(
-        role=Role.GUEST,
-        key="test",
-        directory=Path(table["kernel"]),
-        release=table["release"],
-        build_id=table["build_id"],
-        compiler="",
-        warnings=(),
-        cached=True,
-        build_s=0.0,
-        config_hash="",
-    )
-    own = Path(table["own_kernel"]), Path(table["own_initrd"])
-    return Assets(install, Path(table["image"]), build, *own)
 
 
 @pytest.fixture
