@@ -69,6 +69,7 @@ class OwnKernel:
 
     image: Path
     initrd: Path
+    busybox: Path  # static
     release: str
 
 
@@ -206,7 +207,7 @@ rm -rf {quoted}
         The distribution's initramfs costs several seconds under emulation; ours holds busybox and
         the one driver that the root disk needs.
         """
-        key = _key("own-kernel", archive.parent.name)
+        key = _key("own-kernel", "busybox", archive.parent.name)
         found = self._store.get("own-kernel", key)
         if found is None:
             with self._store.put("own-kernel", key) as draft:
@@ -216,11 +217,17 @@ rm -rf {quoted}
                 _extract(archive, tree, parts, ["./boot/initrd.img-*"])
                 release = next((tree / "usr/lib/modules").iterdir()).name
                 shutil.copy(tree / f"boot/vmlinuz-{release}", directory / "vmlinuz")
+                shutil.copy(tree / "usr/bin/busybox", directory / "busybox")
                 (directory / "initrd").write_bytes(_initramfs(tree, release))
                 (directory / "release").write_text(release)
                 shutil.rmtree(tree)
             found = self._require("own-kernel", key)
-        return OwnKernel(found / "vmlinuz", found / "initrd", (found / "release").read_text())
+        return OwnKernel(
+            image=found / "vmlinuz",
+            initrd=found / "initrd",
+            busybox=found / "busybox",
+            release=(found / "release").read_text(),
+        )
 
     def qemu(self, archive: Path, directory: Path) -> QemuInstall:
         """QEMU out of the host archive, run through the archive's own dynamic loader.

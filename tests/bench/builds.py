@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel builds, with an empty ccache and fresh trees: about half an hour on two cores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import layout
+from harness.adapters import process
+from harness.adapters.kbuild import Kbuild
+from harness.adapters.store import ArtifactStore
+from harness.core.series import SeriesInput, patch_from_file
+from harness.model.kernel import PatchedTree, Role, SourceSpec, SourceTree
+from harness.model.progress import SilentProgress
+from harness.stages import build, config, patch, source
+from harness.stages.kernels import OVERLAYS, fragments
+from tests.bench.rows import Row
+
+_COLLECTIONS = ("tsm", "iommu")
+_QUIET = SilentProgress()
+_CHANGED = "kernel/dma/mapping.c"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A scratch cache of its own, on the pristine source of the user's cache."""
+
+    root: Path
+    tree: SourceTree
+    jobs: int
+
+    @property
+    def store(self) -> ArtifactStore:
+        return ArtifactStore(self.root / "store")
+
+
+def site(root: Path, jobs: int) -> Site:
+    spec = SourceSpec(package="linux-source-7.3")
+    return Site(root, source.fetch(spec, layout.cache_directory(), _QUIET), jobs)
+
+
+def _build(where: Site, role: Role, extra: tuple[SeriesInput, ...] = ()) -> tuple[PatchedTree, str]:
+    """Patch, configure and build as a run does; the tree and the key of the build."""
+    series = (*patch.load(layout.SERIES / role.value, role), *extra)
+    tree = patch.apply(role, where.tree, series, OVERLAYS, where.root / "work", _QUIET)
+    proof, digest = config.configure(
+        tree, fragments(role, False), _COLLECTIONS, where.store, _QUIET
+    )
+    made = build.build(
+        tree,
+        proof,
+        digest,
+        _COLLECTIONS,
+        store=where.store,
+        progress=_QUIET,
+        log_dir=where.root,
+        jobs=where.jobs,
+    )
+    return tree, made.key
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begin = time.monotonic()
+    work()
+    return time.monotonic() - begin
+
+
+def _bare_make(where: Site, tree: PatchedTree) -> None:
+    kbuild = Kbuild(tree.path, where.root / "ccache", where.jobs)
+    process.run(kbuild.argv(["bzImage", "modules"]), env=kbuild.env(), what="make")
+
+
+def _one_line(tree: PatchedTree) -> SeriesInput:
+    """A series of one patch that adds a comment line to a file that the guest series touches."""
+    text = (tree.path / _CHANGED).read_text().splitlines()
+    head = "\n".join(f" {line}" for line in text[:3])
+    mail = (
+        "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001\n"
+        "From: bench <bench@example.org>\nDate: Thu, 1 Jan 2026 00:00:00 +0000\n"
+        "Subject: [PATCH] bench: one line\n\nOne line.\n---\n"
+        f"diff --git a/{_CHANGED} b/{_CHANGED}\n--- a/{_CHANGED}\n+++ b/{_CHANGED}\n"
+        f"@@ -1,3 +1,4 @@\n+/* one line */\n{head}\n-- \n2.0\n"
+    )
+    one = patch_from_file(mail.encode(), "guest/bench", "one-line.patch", "bench")
+    return SeriesInput("guest/bench", "bench", (one,))
+
+
+def rows(where: Site) -> list[Row]:
+    """Second role after the first; an unchanged build; a one-line change."""
+    store = where.store
+    _, host_key = _build(where, Role.HOST)
+    tree, guest_key = _build(where, Role.GUEST)
+    first = float(store.metadata(build.KIND, host_key)["cpu_s"])
+    second = float(store.metadata(build.KIND, guest_key)["cpu_s"])
+    found = [Row("second role's build (CPU)", [second], [first], "first role", 0.6)]
+
+    warm = _timed(lambda: _bare_make(where, tree))
+    unchanged = _timed(lambda: _build(where, Role.GUEST))
+    found.append(Row("unchanged build", [unchanged], [warm], "bare make, warm tree", 1.1))
+
+    changed = _timed(lambda: _build(where, Role.GUEST, (_one_line(tree),)))
+    path = tree.path / _CHANGED
+    path.write_text("/* another line */\n" + path.read_text())
+    bare = _timed(lambda: _bare_make(where, tree))
+    found.append(Row("one-line change in one .c", [changed], [bare], "bare make", 1.3))
+    return found

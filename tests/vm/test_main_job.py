@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`tdisp-harness run` as a user starts it: a process, its output, its files, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.layout import REPOSITORY, cache_directory
+from harness.report import json_report
+from tests.vm.conftest import Assets
+
+RUN = [sys.executable, "-m", "harness", "run"]
+
+
+def harness(
+    *arguments: str, runs: Path, check: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*RUN, *arguments, "--runs-dir", str(runs)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        check=False,
+    )
+    if check is not None:
+        assert done.returncode == check, done.stdout + done.stderr
+    return done
+
+
+def result_of(runs: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((runs / "latest" / "result.json").read_text())
+    json_report.validate(data)
+    return data
+
+
+def left_behind() -> list[str]:
+    """Processes of QEMU that this harness started, and live records."""
+    own = str(cache_directory())
+    found = [
+        " ".join(process.info["cmdline"])
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"]
+        and own in " ".join(process.info["cmdline"])
+        and "qemu-system" in " ".join(process.info["cmdline"])
+    ]
+    return found + [str(path) for path in (cache_directory() / "live").glob("*.json")]
+
+
+@pytest.fixture(scope="module")
+def pair(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whole pair run of the tsm collection, in both roles."""
+    del assets  # made first, so that the time of this run is its own
+    runs = tmp_path_factory.mktemp("pair")
+    harness("default", "-k", "tsm", runs=runs, check=0)
+    return runs
+
+
+def test_both_roles_ran_on_the_kernels_that_were_built(pair: Path) -> None:
+    result = result_of(pair)
+    kernels = {kernel["role"]: kernel for kernel in result["kernels"]}
+    machines = {machine["role"]: machine for machine in result["machines"]}
+    assert kernels["host"]["build_id"] != kernels["guest"]["build_id"]
+    for role in ("host", "guest"):
+        assert machines[role]["build_id"] == kernels[role]["build_id"]
+        assert kernels[role]["series"], "the built-in series was not applied"
+    assert machines["guest"]["kind"] == "nested"
+    assert machines["guest"]["accel"] == "kvm", "the guest must run under the host machine's KVM"
+    assert result["verdict"] == "pass"
+
+
+def test_each_series_is_seen_by_a_test_of_its_role(pair: Path) -> None:
+    outcomes = {(test["role"], test["test"]): test["outcome"] for test in result_of(pair)["tests"]}
+    assert outcomes["guest", "dma_freeze"] == "pass"
+    assert outcomes["host", "tsm_class"] == "pass"
+    # each skips, with a reason, on the kernel that lacks its series
+    assert outcomes["host", "dma_freeze"] == "skip"
+    assert outcomes["guest", "tsm_class"] == "skip"
+
+
+def test_reports_stand_beside_the_result(pair: Path) -> None:
+    run = (pair / "latest").resolve()
+    page = (run / "report.html").read_text()
+    assert "<script" not in page
+    assert "dma_freeze" in page
+    suites = ET.parse(run / "junit.xml").getroot()
+    assert {suite.get("name") for suite in suites} >= {"guest:tsm", "host:tsm"}
+    for role in ("host", "guest"):
+        assert "Linux version" in (run / f"console-{role}.log").read_text(errors="replace")
+        assert "CONFIG_PCI_TSM" in (run / f"config-proof-{role}.txt").read_text()
+    assert os.access(run / "reproduce.sh", os.X_OK)
+    assert not (run / "id_ed25519").exists(), "the run's private key must not stay"
+
+
+def test_nothing_is_left_behind(pair: Path) -> None:
+    del pair
+    assert left_behind() == []
+
+
+def test_reproduce_runs_the_same_thing_again(pair: Path, tmp_path: Path) -> None:
+    script = (pair / "latest").resolve() / "reproduce.sh"
+    environment = {
+        **os.environ,
+        "TDISP_HARNESS": str(Path(sys.executable).with_name("tdisp-harness")),
+        "REPRODUCE_RUNS": str(tmp_path),
+    }
+    done = subprocess.run(
+        [str(script)], env=environment, capture_output=True, text=True, timeout=3000, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = result_of(pair), result_of(tmp_path)
+    assert [k["build_id"] for k in before["kernels"]] == [k["build_id"] for k in after["kernels"]]
+    assert [t["test"] for t in before["tests"]] == [t["test"] for t in after["tests"]]
+
+
+def test_solo_runs_one_test_on_the_guest_alone(assets: Assets, tmp_path: Path) -> None:
+    del assets
+    harness("--topology", "solo", "-k", "guest and dma_freeze", runs=tmp_path, check=0)
+    result = result_of(tmp_path)
+    assert [machine["kind"] for machine in result["machines"]] == ["qemu"]
+    assert [test["test"] for test in result["tests"]] == ["dma_freeze"]
+    assert all(kernel["cached"] for kernel in result["kernels"])
+
+
+def test_an_expression_without_a_match_names_what_there_is(assets: Assets, tmp_path: Path) -> None:
+    del assets
+    done = harness("--topology", "solo", "-k", "no_such_test", runs=tmp_path, check=64)
+    assert "guest:tsm:dma_freeze" in done.stderr
+
+
+def test_without_the_series_the_test_skips_and_that_is_no_pass(
+    assets: Assets, tmp_path: Path
+) -> None:
+    """Needs another kernel build, which shares nearly all its objects through ccache."""
+    del assets
+    arguments = ["--topology", "solo", "--no-builtin-series", "guest", "-k", "dma_freeze"]
+    harness(*arguments, runs=tmp_path, check=2)
+    result = result_of(tmp_path)
+    assert [test["outcome"] for test in result["tests"]] == ["skip"]
+    assert result["kernels"][0]["series"] == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stage", ["kselftests", "boot"])
+def test_a_signal_ends_everything_and_keeps_what_was_recorded(
+    assets: Assets, tmp_path: Path, signum: signal.Signals, stage: str
+) -> None:
+    del assets
+    arguments = [*RUN, "--topology", "solo", "-k", "dma_freeze", "--runs-dir", str(tmp_path)]
+    process = subprocess.Popen(arguments, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.rstrip().endswith(stage):
+            break
+    time.sleep(1.0)
+    process.send_signal(signum)
+    rest = process.stderr.read()
+    assert process.wait(60) == 2, rest
+    process.stderr.close()
+    result = result_of(tmp_path)
+    assert result["failures"][0]["kind"] == "interrupted"
+    assert result["kernels"], "what was recorded before the signal is kept"
+    assert (tmp_path / "latest" / "report.html").exists()
+    assert left_behind() == []
+
+
+def test_a_killed_run_is_cleared_up_by_the_next(assets: Assets, tmp_path: Path) -> None:
+    del assets
+    arguments = [*RUN, "--topology", "solo", "-k", "dma_freeze", "--runs-dir", str(tmp_path)]
+    process = subprocess.Popen(arguments, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.rstrip().endswith("kselftests"):
+            break
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    assert left_behind(), "QEMU outlives a SIGKILL of the harness"
+    done = harness("--topology", "solo", "-k", "dma_freeze", runs=tmp_path, check=0)
+    assert "cleared up after" in done.stderr
+    assert left_behind() == []
+
+
+def test_two_runs_at_the_same_time(assets: Assets, tmp_path: Path) -> None:
+    del assets
+    arguments = [*RUN, "--topology", "solo", "-k", "dma_freeze", "--runs-dir", str(tmp_path)]
+    null = subprocess.DEVNULL
+    both = [subprocess.Popen(arguments, cwd=REPOSITORY, stdout=null, stderr=null) for _ in range(2)]
+    assert [process.wait(900) for process in both] == [0, 0]
+    runs = [path for path in tmp_path.iterdir() if not path.is_symlink()]
+    assert len(runs) == 2
