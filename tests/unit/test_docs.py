@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The documents say what is there: links, commands, targets, the status table, no private names."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.adapters.process import run
+from harness.layout import KSELFTESTS, REPOSITORY
+
+SPDX = "<!-- SPDX-License-Identifier: GPL-2.0-only -->"
+ROWS = [f"S{number}" for number in range(1, 13)]
+# Put together here, so that this file does not hold what it looks for.
+PRIVATE = {
+    "a path of one machine": re.compile(r"(?<![\w.~}$-])/wor" r"k/|/tmp/de" r"v\b|\.libra" r"ry/"),
+    "a Debian mirror": re.compile(
+        r"\b(?!(?:www|bugs|wiki|packages|tracker)\.)(?:[a-z0-9-]+\.)+debian\.(?:org|net)\b"
+        r"|https?://(?:mirrors?|ftp|apt|deb|httpredir)\.(?![\w.-]*\bexample\b)[\w-]+"
+    ),
+}
+_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+
+
+@functools.cache
+def tracked() -> tuple[Path, ...]:
+    """Files of the repository that git knows and that are there."""
+    argv = ("git", "-c", "safe.directory=*", "-C", str(REPOSITORY), "ls-files", "-z")
+    names = run(argv).out.split("\0")
+    return tuple(REPOSITORY / name for name in names if name and (REPOSITORY / name).is_file())
+
+
+def markdown_files() -> list[Path]:
+    return sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+
+
+def manual() -> str:
+    return (REPOSITORY / "README.md").read_text() + (REPOSITORY / "docs/running.md").read_text()
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+?) *$", _FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def broken_links(page: Path) -> list[str]:
+    """Relative links of a page that lead nowhere."""
+    broken = []
+    for target in _LINK.findall(_FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text())):
+            broken.append(target)
+    return broken
+
+
+def private_names(text: str) -> list[str]:
+    """What a text names that is nobody else's business."""
+    return [f"{what}: {m[0]}" for what, rule in PRIVATE.items() for m in rule.finditer(text)]
+
+
+def status_rows() -> dict[str, str]:
+    text = (REPOSITORY / "README.md").read_text()
+    return dict(re.findall(r"^\| (S\d+) \|(.*)\|$", text, re.MULTILINE))
+
+
+def named_subtests() -> Iterator[tuple[str, str, str]]:
+    """(program, fixture, name) of every subtest that the status table names."""
+    for row in status_rows().values():
+        program = re.search(r"`(?:host|guest):tsm:(\w+)`", row)
+        for fixture, name in re.findall(r"`(\w+)\.(?:[\w*]+\.)?(\w+)`", row):
+            assert program is not None, row
+            yield program[1], fixture, name
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: page.name)
+def test_pages_have_a_licence_and_no_broken_link(page: Path) -> None:
+    assert page.read_text().startswith(SPDX)
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "a.md"
+    page.write_text("# One two\n[x](b.md) [y](a.md#one-two) [z](#nowhere) [w](https://a.example)\n")
+    assert broken_links(page) == ["b.md", "#nowhere"]
+
+
+def test_every_verb_is_in_the_manual() -> None:
+    verbs = [
+        verb
+        for action in cli._parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for verb in action.choices
+    ]
+    assert "run" in verbs
+    assert [v for v in verbs if not re.search(rf"tdisp-harness {v}\b", manual())] == []
+
+
+def test_every_option_of_run_is_in_the_manual() -> None:
+    verbs = next(
+        action
+        for action in cli._parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    options = [
+        option
+        for name in ("run", "build", "boot", "report", "doctor")
+        for action in verbs.choices[name]._actions
+        for option in action.option_strings
+        if option != "-h"
+    ]
+    assert "--series" in options
+    assert [o for o in options if not re.search(rf"`{o}\b", manual())] == []
+
+
+def test_every_make_target_is_in_the_manual() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE)
+    assert "run" in targets
+    assert [t for t in targets if not re.search(rf"make {t}\b", manual())] == []
+
+
+def test_the_status_table_has_all_rows() -> None:
+    assert list(status_rows()) == ROWS
+    for name, row in status_rows().items():
+        shown = row.split("|")[1]
+        assert "not shown yet" in shown or ":" in shown, f"{name}: names no test: {shown}"
+
+
+def test_tests_named_in_the_status_table_exist() -> None:
+    subtests = list(named_subtests())
+    assert subtests
+    for program, fixture, name in subtests:
+        source = (KSELFTESTS / "tsm" / f"{program}.c").read_text()
+        assert re.search(rf"^TEST_F\({fixture}, {name}\)", source, re.MULTILINE), name
+
+
+def test_every_top_level_directory_is_in_the_readme() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    tops = {file.relative_to(REPOSITORY).parts[0] for file in tracked()}
+    directories = sorted(top for top in tops if (REPOSITORY / top).is_dir())
+    assert "harness" in directories
+    assert [name for name in directories if f"`{name}/`" not in text] == []
+
+
+def test_no_file_names_private_places() -> None:
+    found = [
+        f"{file.relative_to(REPOSITORY)}: {name}"
+        for file in tracked()
+        if file.suffix != ".patch"
+        for name in private_names(file.read_bytes().decode(errors="replace"))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "bad"),
+    [
+        ("cd /work/main", True),
+        ("(/tmp/dev/x)", True),
+        ("see /x/.library/README", True),
+        ("http://deb.debian.org/debian", True),
+        ("http://snapshot.debian.net", True),
+        ("https://mirrors.somewhere.net/debian", True),
+        ("~/.cache/tdisp-harness/work/guest", False),
+        ("http://mirror.example/debian", False),
+        ("https://bugs.debian.org/1", False),
+        ("/tmp/devices /network/x", False),
+    ],
+)
+def test_private_names_are_told_from_others(text: str, bad: bool) -> None:
+    assert bool(private_names(text)) is bad
