@@ -29,4 +29,4 @@ if command -v shellcheck > /dev/null; then
 else
 	echo "left out  shellcheck: not installed (apt-get install shellcheck)"
 fi
-gate 14 "unit tests" "$bin/python" -m pytest -q tests/unit
+gate 14 "unit tests" "$bin/python" -m pytest -q -m 'not slow' tests/unit

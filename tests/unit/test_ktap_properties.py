@@ -217,6 +217,7 @@ def test_time_is_linear(shape: str) -> None:
     assert large < 10 * small + 0.02
 
 
+@pytest.mark.slow
 def test_a_million_lines() -> None:
     text = runner(1_000_000)
     assert text.count("\n") > 999_000
