@@ -13,6 +13,7 @@ import errno
 import fcntl
 import mmap
 import os
+import stat
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,16 +75,22 @@ class PlainFile:
         self._fd = os.dup(fd)
 
     def read(self, offset: int, length: int) -> bytes:
-        data = os.pread(self._fd, length, offset)
+        try:
+            data = os.pread(self._fd, length, offset)
+        except OSError as exc:
+            raise OutsideMemory(f"the client's file: {exc}") from exc
         if len(data) != length:
             raise OutsideMemory(f"the client's file ends before {offset + length:#x}")
         return data
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        if os.fstat(self._fd).st_size < offset + len(data):
-            raise OutsideMemory(f"the client's file ends before {offset + len(data):#x}")
-        if os.pwrite(self._fd, data, offset) != len(data):
-            raise OutsideMemory("short write to the client's file")
+        try:
+            if os.fstat(self._fd).st_size < offset + len(data):
+                raise OutsideMemory(f"the client's file ends before {offset + len(data):#x}")
+            if os.pwrite(self._fd, data, offset) != len(data):
+                raise OutsideMemory("short write to the client's file")
+        except OSError as exc:
+            raise OutsideMemory(f"the client's file: {exc}") from exc
 
     def close(self) -> None:
         os.close(self._fd)
@@ -97,11 +104,14 @@ def _cannot_shrink(fd: int) -> bool:
 
 
 def _open_backing(fd: int) -> Backing:
-    size = os.fstat(fd).st_size
-    try:
-        return MappedFile(fd, size) if _cannot_shrink(fd) else PlainFile(fd, size)
-    except (OSError, ValueError) as exc:
-        raise MapRefused(errno.EINVAL, f"cannot use the file: {exc}") from exc
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise MapRefused(errno.EINVAL, "not a regular file")
+    if _cannot_shrink(fd):
+        # a read-only descriptor cannot be mapped for both; it still serves reads
+        with contextlib.suppress(OSError, ValueError):
+            return MappedFile(fd, status.st_size)
+    return PlainFile(fd, status.st_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from harness.emulator.words import Direction
 class Platform:
     """Everything but sockets. clock: monotonic seconds. bdfs: one TDI for each, PF0 first.
 
+    device: an identity to keep; by default one of its own, made now.
     autobind: TDIs begin connected and bound (topology solo: there is no host to do it).
     """
 
@@ -33,13 +34,14 @@ class Platform:
         bdfs: Sequence[str] = ("01:00.0", "02:00.0"),
         *,
         autobind: bool = True,
+        device: Device | None = None,
     ) -> None:
         self.knobs = knobs
         self.log = log
         self.clock = clock
         self.pages = PageStates()
         self.iommu = Iommu(knobs.c_bit, self.pages)
-        self.device = Device()
+        self.device = device or Device()
         self.announcements = Announcements(log)
         self.tdis = [Tdi(index, bdf, self._transition) for index, bdf in enumerate(bdfs)]
         if autobind:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The oracle's verdict on an event log file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.emulator import oracle
+from harness.emulator.judge import Knobs
+from harness.emulator.words import Command, Model, Reason
+from harness.errors import InfraError
+from tests.unit.emulator_rig import Rig
+
+SHARED = 0x400000
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "platform.jsonl"
+
+
+def rig_with(log: Path) -> Rig:
+    rig = Rig(Knobs(Model.A), log)
+    rig.share(SHARED, 16)
+    return rig
+
+
+def test_clean_and_unclean(log: Path) -> None:
+    rig = rig_with(log)
+    rig.write(SHARED, 8192)
+    verdict = oracle.judge(oracle.read(log))
+    assert verdict.clean
+    assert (verdict.tlps_ok, verdict.tlps_blocked) == (2, 0)
+    rig.write(0x9000)
+    verdict = oracle.judge(oracle.read(log))
+    assert not verdict.clean
+    assert [record["reason"] for record in verdict.unannounced] == ["private-page"]
+    rig.close()
+
+
+def test_announced_faults_are_clean_and_missing_ones_are_not(log: Path) -> None:
+    rig = rig_with(log)
+    rig.command(Command.ANNOUNCE, Reason.PRIVATE_PAGE, 2)
+    rig.write(0x9000)
+    assert oracle.judge(oracle.read(log)).missing == (
+        {"tdi": 0, "reason": "private-page", "count": 1},
+    )
+    rig.write(0x9000)
+    assert oracle.judge(oracle.read(log)).clean
+    rig.command(Command.ANNOUNCE, Reason.ANY, 1)
+    rig.command(Command.CHECK)
+    verdict = oracle.judge(oracle.read(log))
+    assert [missing["reason"] for missing in verdict.missing] == ["any"]
+    rig.close()
+
+
+def test_a_window_of_time() -> None:
+    records = [
+        {"t": float(at), "event": "tlp", "verdict": "blocked", "reason": "tdi-state", "tdi": 0,
+         "tlps": 1, "announced": False}
+        for at in range(5)
+    ]  # fmt: skip
+    assert oracle.judge(records, since=1, until=3).tlps_blocked == 2
+
+
+def test_a_torn_last_line_and_a_broken_one(log: Path) -> None:
+    rig = rig_with(log)
+    rig.write(SHARED)
+    rig.close()
+    whole = len(oracle.read(log))
+    log.write_bytes(log.read_bytes() + b'{"t":1,"event":"tl')
+    assert len(oracle.read(log)) == whole
+    log.write_bytes(log.read_bytes() + b"\n")
+    with pytest.raises(InfraError, match="not JSON"):
+        oracle.read(log)
+    log.write_text("[]\n")
+    with pytest.raises(InfraError, match="not an event record"):
+        oracle.read(log)
+    with pytest.raises(InfraError):
+        oracle.read(log.parent / "missing")
+
+
+def test_every_line_is_flushed_at_once(log: Path) -> None:
+    rig = rig_with(log)
+    for count in range(1, 4):
+        rig.write(SHARED)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        assert sum(line["event"] == "tlp" for line in lines) == count
+        assert lines[-1] == rig.log.recent[-1]
+    rig.close()
