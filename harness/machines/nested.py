@@ -159,13 +159,13 @@ class NestedMachine(RemoteMachine):
             spec,
             kernel=self._provide(Path(spec.kernel)),
             initrd=self._provide(Path(spec.initrd)) if spec.initrd else "",
-            root_image=self._provide(Path(spec.root_image), image=True),
+            root_image=self._provide(Path(spec.root_image), spec.root_sha256, image=True),
             cpu=spec.cpu or (NESTED_CPU if self.accel.name == "kvm" else ""),
         )
 
-    def _provide(self, local: Path, *, image: bool = False) -> str:
+    def _provide(self, local: Path, known_sha256: str = "", *, image: bool = False) -> str:
         """The path of this file's content on the host machine: a disk, a cached file, or new."""
-        checksum = transfer.sha256_of(local)
+        checksum = known_sha256 or transfer.sha256_of(local)
         if image:
             disk = self._host_state().disks.get(checksum[:_SERIAL_CHARS])
             if disk is not None:
@@ -286,6 +286,6 @@ class NestedMachine(RemoteMachine):
         self.host.run(command, timeout_s=_PROBE_S)
 
 
-def image_serial(image: Path) -> str:
+def image_serial(image: Path, known_sha256: str = "") -> str:
     """The disk serial under which a host machine may offer this image to its guests."""
-    return transfer.sha256_of(image)[:_SERIAL_CHARS]
+    return (known_sha256 or transfer.sha256_of(image))[:_SERIAL_CHARS]

@@ -94,6 +94,7 @@ class VmSpec:
     disks: tuple[Disk, ...] = ()  # e.g. the guest's root image, attached to the host VM
     cpu: str = ""  # QEMU CPU model; "" for the default of the accelerator
     root_ports: int = 2  # empty PCIe root ports rp0, rp1, ... for hotplug
+    root_sha256: str = ""  # of root_image when it is known: hashing an image takes a second
 
 
 class Console(Protocol):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness.adapters import accel as acceleration
 from harness.adapters.live import LiveRecord
+from harness.adapters.rootfs import RootImage
 from harness.adapters.ssh import SshEndpoint
 from harness.adapters.ssh_keys import SshKey, generate_key
 from harness.core.attribution import attribute
@@ -182,7 +183,7 @@ class Fleet:
             )
         self._progress.say(f"{machine.name}: build id {build.build_id[:12]} proved")
 
-    def _spec(self, role: Role, size: VmSize, kernel: Path, image: Path) -> VmSpec:
+    def _spec(self, role: Role, size: VmSize, kernel: Path, image: RootImage) -> VmSpec:
         return VmSpec(
             name=role.value,
             role=role,
@@ -191,7 +192,8 @@ class Fleet:
             kernel=str(kernel),
             initrd="",
             append="",
-            root_image=str(image),
+            root_image=str(image.path),
+            root_sha256=image.digest,
         )
 
     def _setup(self, install: QemuInstall, accel: Accel) -> QemuSetup:
@@ -207,27 +209,23 @@ class Fleet:
 
     def _solo_guest(self) -> QemuMachine:
         build = self._builds[Role.GUEST]
-        spec = self._spec(
-            Role.GUEST, self._options.plan.guest, build.image, self._provisions.guest.path
-        )
+        spec = self._spec(Role.GUEST, self._options.plan.guest, build.image, self._provisions.guest)
         return QemuMachine(spec, self._setup(self._provisions.qemu, self.accel), build)
 
     def _host(self) -> QemuMachine:
         own, image = self._provisions.own_kernel, self._provisions.host
         if own is None or image is None:
             raise InfraError("pair: the host machine's image was not provided")
-        guest = self._provisions.guest.path
-        spec = self._spec(Role.HOST, self._options.plan.host, own.image, image.path)
-        guest_disk = Disk(str(guest), image_serial(guest))
+        guest = self._provisions.guest
+        spec = self._spec(Role.HOST, self._options.plan.host, own.image, image)
+        guest_disk = Disk(str(guest.path), image_serial(guest.path, guest.digest))
         spec = replace(spec, initrd=str(own.initrd), disks=(guest_disk,))
         return QemuMachine(spec, self._setup(self._provisions.qemu, self.accel))
 
     def _nested_guest(self) -> NestedMachine:
         host = self.get(Role.HOST)
         build = self._builds[Role.GUEST]
-        spec = self._spec(
-            Role.GUEST, self._options.plan.guest, build.image, self._provisions.guest.path
-        )
+        spec = self._spec(Role.GUEST, self._options.plan.guest, build.image, self._provisions.guest)
         there = QemuInstall(("qemu-system-x86_64",), (), self._provisions.qemu.version, "system")
         kvm = host.run(["test", "-w", "/dev/kvm"], timeout_s=30).exit_status == 0
         accel = (
