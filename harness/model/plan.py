@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 from harness.model.kernel import Role
 
@@ -19,6 +20,8 @@ class Topology(StrEnum):
 @dataclass(frozen=True, slots=True)
 class TestSelection:
     """Tests of one kselftest collection to run in one role."""
+
+    __test__: ClassVar[bool] = False  # pytest: not a test class
 
     role: Role
     collection: str
@@ -55,6 +58,8 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class TestId:
     """One kselftest program to run."""
+
+    __test__: ClassVar[bool] = False
 
     role: Role
     collection: str

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The recorder: everything on disk at once, whatever happens next."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InfraError, StorageError
+from harness.model.progress import SilentProgress
+from harness.model.results import Failure, Outcome, RunResult, TestResult, Verdict
+from harness.report import json_report
+from harness.stages.recorder import Recorder
+
+START = RunResult(
+    1, "r", "p", "solo", "2026-01-01T00:00:00+00:00", 0.0, Verdict.INFRA, 2, "0", {}, ()
+)
+
+
+def recorder(path: Path) -> Recorder:
+    return Recorder(START, path, lambda: 1.5, json_report.write)
+
+
+def result(outcome: Outcome) -> TestResult:
+    return TestResult("guest", "guest", "tsm", "a", outcome, "", 1.0, 0.0, "")
+
+
+def test_each_test_is_on_disk_with_its_verdict(tmp_path: Path) -> None:
+    record = recorder(tmp_path)
+    record.test(result(Outcome.PASS))
+    assert json_report.load(tmp_path / "result.json").verdict is Verdict.PASS
+    record.test(result(Outcome.CRASH))
+    loaded = json_report.load(tmp_path / "result.json")
+    assert (loaded.verdict, loaded.exit_code) == (Verdict.FAIL, 1)
+    assert loaded.counts == {"pass": 1, "crash": 1}
+
+
+def test_a_stage_that_fails_is_recorded_as_failed(tmp_path: Path) -> None:
+    record = recorder(tmp_path)
+    with pytest.raises(InfraError), record.stage(SilentProgress(), "source"):
+        raise InfraError("no network")
+    with pytest.raises(KeyboardInterrupt), record.stage(SilentProgress(), "build"):
+        raise KeyboardInterrupt
+    with record.stage(SilentProgress(), "boot") as note:
+        note.cached = True
+    states = [(s.name, s.state) for s in json_report.load(tmp_path / "result.json").stages]
+    assert states == [("source", "failed"), ("build", "interrupted"), ("boot", "cached")]
+
+
+def test_the_same_failure_is_recorded_once(tmp_path: Path) -> None:
+    record = recorder(tmp_path)
+    record.failure(Failure("infra", "", "gone"))
+    record.failure(Failure("infra", "", "gone"))
+    assert len(record.result.failures) == 1
+
+
+def test_a_full_disk_is_a_storage_error_and_the_old_file_stays(tmp_path: Path) -> None:
+    full = False
+
+    def write(path: Path, found: RunResult) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        json_report.write(path, found)
+
+    record = Recorder(START, tmp_path, lambda: 0.0, write)
+    record.test(result(Outcome.PASS))
+    full = True
+    with pytest.raises(StorageError, match="No space left"):
+        record.test(result(Outcome.FAIL))
+    assert json_report.load(tmp_path / "result.json").counts == {"pass": 1}
+    assert record.result.counts == {"pass": 1, "fail": 1}, "kept in memory for the next attempt"

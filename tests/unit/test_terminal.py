@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Progress without a terminal: plain lines, few of them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from harness.terminal import TerminalProgress, duration
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_plain_lines_with_time_and_without_control_characters() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = TerminalProgress(stream, clock)
+    progress.stage("build guest")
+    for done in range(0, 1000, 10):
+        clock.now += 1.0
+        progress.count(done, 1000, "objects")
+    progress.say("[not markup]")
+    progress.close()
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "[    0.0] build guest"
+    assert lines[-1] == "[  100.0] [not markup]"
+    assert 5 <= len(lines) <= 10, "one line in 15 s, not one per object"
+    assert "of about 1000 objects" in lines[2]
+    assert lines[2].endswith("left")
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 00 s"), (185, "3 min 05 s")],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
