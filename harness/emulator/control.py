@@ -50,7 +50,7 @@ class Control:
         try:
             request = json.loads(line)
             operation = request.get("op") if isinstance(request, dict) else None
-            if operation not in self._table:
+            if not isinstance(operation, str) or operation not in self._table:
                 raise ControlError(f"unknown op; known: {', '.join(self._table)}")
             answer = {"ok": True, **self._table[operation](request)}
         except (ControlError, ValueError, RecursionError) as exc:

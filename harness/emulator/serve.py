@@ -105,6 +105,7 @@ def _serve(platform: Platform, server: Server, options: PlatformOptions, stop: S
         server.run(stop, view.refresh)
     finally:
         view.close()
+        server.end_clients()
         platform.announcements.check("end")
         platform.log.write("stop")
 

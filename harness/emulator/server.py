@@ -210,10 +210,13 @@ class Listener:
             self.current = client
             self.function.client_connected()
 
-    def close(self) -> None:
-        """End clients, remove the socket file."""
+    def end_clients(self) -> None:
         for client in list(self.clients):
             client.end("the platform ends")
+
+    def close(self) -> None:
+        """End clients, remove the socket file."""
+        self.end_clients()
         self._server.selector.unregister(self._socket)
         self._socket.close()
         self.path.unlink(missing_ok=True)
@@ -294,6 +297,11 @@ class Server:
             key.data.ready(mask)
         if self._platform.busy():
             self._platform.step()
+
+    def end_clients(self) -> None:
+        """End every connection; the sockets stay until close()."""
+        for listener in self.listeners:
+            listener.end_clients()
 
     def close(self) -> None:
         for listener in self.listeners:
