@@ -122,7 +122,8 @@ class Client:
         data = HEADER.pack(self._id, command, 16 + len(body), flags, 0) + body
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         sent = self.socket.sendmsg([data], rights)
-        self.socket.sendall(data[sent:])
+        if sent < len(data):
+            self.socket.sendall(data[sent:])
 
     def receive(self) -> tuple[int, bytes]:
         """(errno or 0, body). Raises EOFError when the platform closed the connection."""
