@@ -126,3 +126,7 @@ class Piece:
     def __init__(self, iova: int, gpa: int | None, length: int, tlps: int, reason: Reason) -> None:
         self.iova, self.gpa, self.length, self.tlps = iova, gpa, length, tlps
         self.reason = reason
+
+    @property
+    def end_gpa(self) -> int | None:
+        return None if self.gpa is None else self.gpa + self.length

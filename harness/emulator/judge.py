@@ -12,6 +12,7 @@ Bus-master enable comes before everything.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from harness.emulator.iommu import Iommu, Table, WalkFault
 from harness.emulator.memory import GuestMemory
@@ -42,8 +43,7 @@ class Requester:
     memory: GuestMemory
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """For [iova, iova + length): reason NONE means it may go to `gpa`."""
 
     reason: Reason

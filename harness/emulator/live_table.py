@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 from harness.emulator.platform import Platform
@@ -21,6 +20,16 @@ class View(Protocol):
     def refresh(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Nothing:
+    """For a platform inside another program."""
+
+    def refresh(self) -> None:
+        """Nothing to show."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class PlainLines:
@@ -110,8 +119,8 @@ def describe(record: dict[str, Any]) -> str:
     return f"{record['event']}: " + " ".join(f"{key}={value}" for key, value in fields.items())
 
 
-def choose(platform: Platform, out: TextIO) -> Callable[[], View]:
-    """The view that suits `out`."""
-    if out.isatty():
-        return lambda: LiveTable(platform)
-    return lambda: PlainLines(platform, out)
+def choose(platform: Platform, out: TextIO | None) -> View:
+    """The view that suits `out`; None: nobody looks."""
+    if out is None:
+        return Nothing()
+    return LiveTable(platform) if out.isatty() else PlainLines(platform, out)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from harness.emulator import live_table
 from harness.emulator.control import Control, ControlSocket
@@ -60,9 +61,10 @@ def qemu_options(socket: Path, number: int) -> list[str]:
     return ["-device", port, "-device", json.dumps(device, separators=(",", ":"))]
 
 
-def serve(options: PlatformOptions, stop: Stop) -> None:
+def serve(options: PlatformOptions, stop: Stop, out: TextIO | None = None) -> None:
     """Serve until `stop` is set or the last client is gone. Sockets are removed, the log flushed.
 
+    out: where a person looks, if anybody does.
     Raises UserError (bad options, socket in use) and InfraError.
     """
     directory = options.socket_dir
@@ -85,11 +87,11 @@ def serve(options: PlatformOptions, stop: Stop) -> None:
         stack.callback(root.unlink, missing_ok=True)
         control = ControlSocket(directory / CONTROL_NAME, Control(platform), server)
         stack.callback(control.close)
-        _serve(platform, server, options, stop)
+        _serve(platform, server, stop, out)
 
 
-def _serve(platform: Platform, server: Server, options: PlatformOptions, stop: Stop) -> None:
-    knobs = options.knobs
+def _serve(platform: Platform, server: Server, stop: Stop, out: TextIO | None) -> None:
+    knobs = platform.knobs
     platform.log.write(
         "start",
         model=knobs.model.value,
@@ -100,7 +102,7 @@ def _serve(platform: Platform, server: Server, options: PlatformOptions, stop: S
         tdis=[tdi.bdf for tdi in platform.tdis],
         pid=os.getpid(),
     )
-    view = live_table.choose(platform, sys.stdout)()
+    view = live_table.choose(platform, out)
     try:
         server.run(stop, view.refresh)
     finally:
@@ -225,5 +227,5 @@ def run(arguments: argparse.Namespace) -> int:
         print_qemu(options)
     stop = threading.Event()
     with _signals(stop):
-        serve(options, stop)
+        serve(options, stop, sys.stdout)
     return 0

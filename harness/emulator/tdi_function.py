@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from harness.emulator.config_space import (
@@ -227,35 +227,40 @@ class JudgedPort:
     def _transfer(
         self, request: tuple[bool, Direction], iova: int, length: int, move: Move
     ) -> None:
+        for piece in self._pieces(request, iova, length):
+            done = piece.iova - iova
+            if piece.reason is Reason.NONE and piece.gpa is not None:
+                try:
+                    move(piece.gpa, done, piece.length)
+                except OutsideMemory:  # the client took memory away under us
+                    piece.reason = Reason.OUTSIDE_RAM
+            self._log(request, piece)
+            if piece.reason is not Reason.NONE:
+                raise Blocked(piece.reason, piece.iova, done)
+
+    def _pieces(self, request: tuple[bool, Direction], iova: int, length: int) -> Iterator[Piece]:
+        """The transfer judged: allowed pieces with adjoining GPAs joined, up to a blocked one."""
         function = self._function
         who = Requester(function.tdi, function.config.bus_master, function.memory)
-        done = 0
+        stretch = self._judge.stretch
         piece: Piece | None = None
-        while done < length:
-            at = iova + done
-            verdict = self._judge.stretch(who, request[0], at, length - done, request[1])
-            reason, gpa = verdict.reason, verdict.gpa
-            if reason is Reason.NONE and gpa is not None:
-                try:
-                    move(gpa, done, verdict.length)
-                except OutsideMemory:  # the client took memory away under us
-                    reason = Reason.OUTSIDE_RAM
-            tlps = (at + verdict.length - 1) // PAGE_BYTES - at // PAGE_BYTES + 1
-            if reason is not Reason.NONE:
-                if piece is not None:
-                    self._log(request, piece)
-                self._log(request, Piece(at, gpa, verdict.length, tlps, reason))
-                raise Blocked(reason, at, done)
-            if piece is not None and piece.gpa is not None and piece.gpa + piece.length == gpa:
-                piece.length += verdict.length
+        at, end = iova, iova + length
+        while at < end:
+            reason, covered, gpa = stretch(who, request[0], at, end - at, request[1])
+            tlps = (at + covered - 1) // PAGE_BYTES - at // PAGE_BYTES + 1
+            joins = reason is Reason.NONE and piece is not None and piece.end_gpa == gpa
+            if piece is not None and joins:
+                piece.length += covered
                 piece.tlps += tlps
             else:
                 if piece is not None:
-                    self._log(request, piece)
-                piece = Piece(at, gpa, verdict.length, tlps, Reason.NONE)
-            done += verdict.length
+                    yield piece
+                piece = Piece(at, gpa, covered, tlps, reason)
+                if reason is not Reason.NONE:
+                    break
+            at += covered
         if piece is not None:
-            self._log(request, piece)
+            yield piece
 
     def _log(self, request: tuple[bool, Direction], piece: Piece) -> None:
         tdi = self._function.tdi
