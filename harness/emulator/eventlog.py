@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.emulator.words import Direction, Reason, word_name
+from harness.errors import StorageError
 
 Record = dict[str, Any]
 
@@ -30,10 +31,21 @@ class EventLog:
         self.listeners: list[Callable[[Record], None]] = []
 
     def write(self, event: str, **fields: Any) -> Record:
-        """Add one record. An unbuffered file: a killed platform loses no event."""
+        """Add one record. An unbuffered file: a killed platform loses no event.
+
+        Raises StorageError once when the file cannot take it; an oracle with holes is none.
+        """
         record: Record = {"t": round(self._clock(), 6), "event": event, **fields}
         if self._file is not None:
-            self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+            line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+            try:
+                complete = self._file.write(line) == len(line)
+            except OSError as exc:
+                self.close()
+                raise StorageError(f"event log: {exc}") from exc
+            if not complete:
+                self.close()
+                raise StorageError("event log: a record was cut short: is the disk full?")
         self.recent.append(record)
         for listener in self.listeners:
             listener(record)

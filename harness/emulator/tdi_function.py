@@ -161,6 +161,10 @@ class TdiFunction(PciFunction):
         if before & COMMAND_MEMORY and not after & COMMAND_MEMORY:
             self.tdi.error("memory decoding cleared while locked")
 
+    def client_gone(self) -> None:
+        self.engine.abort()
+        super().client_gone()
+
     def flr(self) -> None:
         self.tdi.error("function level reset while locked")
         super().flr()

@@ -34,11 +34,11 @@ def wait_for(condition: Any, what: str) -> None:
 class PlatformProcess:
     """python -m harness.emulator."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, stdout: int = subprocess.PIPE) -> None:
         self.directory = directory
         self._clients: list[Client] = []
         argv = [sys.executable, "-m", "harness.emulator", "--socket-dir", str(directory), *options]
-        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(argv, stdout=stdout, stderr=subprocess.STDOUT)
 
     def ready(self) -> PlatformProcess:
         wait_for(
@@ -72,6 +72,8 @@ class PlatformProcess:
         output = b""
         if self.process.stdout is not None and not self.process.stdout.closed:
             output, _ = self.process.communicate(timeout=WAIT_S)
+        else:
+            self.process.wait(WAIT_S)
         return self.process.returncode, output.decode()
 
     def close(self) -> None:

@@ -301,6 +301,42 @@ def test_qemu_options_are_printed(start: Start) -> None:
     assert str(platform.socket("tsm-guest")) in output
 
 
+def test_a_full_disk_ends_it(start: Start) -> None:
+    platform = start("--log", "/dev/full", ready=False)
+    code, output = platform.wait()
+    assert code == 2
+    assert "event log: [Errno 28]" in output
+    assert list(platform.directory.iterdir()) == []
+
+
+def test_plain_lines_in_a_pipe(start: Start, ram: int) -> None:
+    platform = start("--model", "A")
+    launch(attach(platform, ram), Dma.WRITE, SHARED, 64)
+    _, output = platform.end()
+    assert "reason=private-page" in output
+    assert "\x1b" not in output
+
+
+def test_live_table_on_a_terminal(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    platform = PlatformProcess(tmp_path / "p", "--model", "N", stdout=theirs).ready()
+    os.close(theirs)
+    seen = b""
+    while b"UNLOCKED" not in seen or b"last TLPs" not in seen:
+        seen += os.read(ours, 4096)
+    assert b"TDIs (model N)" in seen
+    platform.process.send_signal(signal.SIGTERM)
+    while True:  # a terminal that nobody reads would hold the process up
+        try:
+            if not os.read(ours, 4096):
+                break
+        except OSError:
+            break
+    assert platform.wait()[0] == 0
+    platform.close()
+    os.close(ours)
+
+
 # -- the control socket
 
 
