@@ -122,14 +122,15 @@ def negotiate(body: bytes) -> bytes:
     if major != MAJOR:
         raise ProtocolError(f"major version {major}")
     offered = _capabilities(body[_VERSION.size :])
-    ours: dict[str, Any] = {
+    known: dict[str, Any] = {
         "max_msg_fds": MAX_MSG_FDS,
         "max_data_xfer_size": MAX_DATA_BYTES,
         "max_dma_maps": MAX_DMA_MAPS,
         "pgsizes": PAGE_SIZES,
+        "write_multiple": True,
     }
-    if offered.get("write_multiple") is True:
-        ours["write_multiple"] = True
+    # "The capability list must be a subset of those proposed"; an offer of False is none
+    ours = {key: value for key, value in known.items() if offered.get(key, False) is not False}
     text = json.dumps({"capabilities": ours}).encode() + b"\0"
     return _VERSION.pack(MAJOR, min(minor, MINOR)) + text
 
