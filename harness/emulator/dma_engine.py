@@ -163,6 +163,11 @@ class DmaEngine:
         if self._job is not None:
             self._finish(Reason.ABORTED, self._job.iova + self.progress.done)
 
+    def scrub(self) -> None:
+        """Stop, and drop the data; the status of what was done stays."""
+        self.abort()
+        self.buffer = bytearray(BUFFER_BYTES)
+
     def reset(self) -> None:
         """Forget everything, the buffer included."""
         self._job = None

@@ -180,8 +180,8 @@ class TdiFunction(PciFunction):
 
     def transition(self, change: Transition) -> None:
         """What a TDISP transition does to the device: confidential data does not outlive RUN."""
-        if change.before is not TdiState.LOCKED and change.after is TdiState.UNLOCKED:
-            self.engine.reset()
+        if change.before is TdiState.RUN:
+            self.engine.scrub()
             self.registers.put_block(BUFFER, bytes(BUFFER_BYTES))
 
     def busy(self) -> bool:

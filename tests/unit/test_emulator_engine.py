@@ -128,14 +128,28 @@ def test_masked_interrupts_wait(rig: Rig) -> None:
     os.close(fd)
 
 
-def test_confidential_data_does_not_outlive_run(rig: Rig) -> None:
+@pytest.mark.parametrize("leave", [Command.UNLOCK, Command.SET_ERROR])
+def test_confidential_data_does_not_outlive_run(rig: Rig, leave: Command) -> None:
     rig.poke(0x800000, b"secret")
     rig.to_run(0, ALL_ONES)
     rig.dma(Operation.READ, 0x800000, 64, trusted=True)
     function = rig.platform.tdi_functions[0]
     assert function.bar_read(tdi_function.BUFFER, 6) == b"secret"
-    rig.command(Command.UNLOCK)
+    rig.command(leave)
     assert function.bar_read(tdi_function.BUFFER, 6) == bytes(6)
+    assert u32(function, tdi_function.DONE) == 64
+
+
+def test_error_in_the_middle_of_a_transfer(rig: Rig) -> None:
+    rig.to_run(0, ALL_ONES)
+    function = rig.platform.tdi_functions[0]
+    function.bar_write(tdi_function.FLAGS, struct.pack("<I", Operation.WRITE << 4 | 1))
+    function.bar_write(tdi_function.IOVA, struct.pack("<4Q", 0x800000, 0, 4 << 20, 1))
+    function.bar_write(tdi_function.DOORBELL, struct.pack("<I", 1))
+    rig.command(Command.SET_ERROR)
+    assert u32(function, tdi_function.STATUS) == Status.FAILED
+    assert not rig.platform.busy()
+    assert rig.peek(0x800000 + (1 << 20), 8) == bytes(8)
 
 
 def announce(rig: Rig, reason: int, count: int) -> None:
