@@ -70,7 +70,7 @@ class DoeMailbox:
         request, self._request = self._request, []
         if self._error:
             return
-        if self._response or len(request) < 2 or request[1] & 0x3FFFF != len(request):
+        if len(request) < 2 or request[1] & 0x3FFFF != len(request):
             self._error = True
             return
         vendor, kind = request[0] & 0xFFFF, request[0] >> 16 & 0xFF
