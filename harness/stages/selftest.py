@@ -80,14 +80,15 @@ def command(test: TestId, markers: tuple[str, str], nonce: str, timeout_s: float
     """The shell command that runs one program on a machine. nonce: marks its status line."""
     name = shlex.quote(f"{test.collection}:{test.test}")
     begin, end = (shlex.quote(f"<5>{marker}") for marker in markers)
-    return f"""cd {_REMOTE} || exit 125
+    # through cat: runner.sh appends to /dev/stdout, and sshd's socket cannot be opened by name
+    return f"""(cd {_REMOTE} || exit 125
 before=$(cat /proc/sys/kernel/tainted)
 echo {begin} > /dev/kmsg
 ./run_kselftest.sh -o {max(1, round(timeout_s))} -t {name} 2>&1
 status=$?
 echo {end} > /dev/kmsg
 echo
-echo "{nonce} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)"
+echo "{nonce} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)") 2>&1 | cat
 """
 
 
