@@ -44,7 +44,11 @@ mount_all() {
 	mount -t securityfs securityfs /sys/kernel/security
 	mount -t configfs configfs /sys/kernel/config
 	mount -t hugetlbfs hugetlbfs /dev/hugepages
+	# what udev would make; run_kselftest.sh writes the output of its tests to /dev/stdout
 	[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
+	[ -e /dev/stdin ] || ln -s /proc/self/fd/0 /dev/stdin
+	[ -e /dev/stdout ] || ln -s /proc/self/fd/1 /dev/stdout
+	[ -e /dev/stderr ] || ln -s /proc/self/fd/2 /dev/stderr
 } 2> /dev/null
 
 # The kernel of a distribution is modular: load the drivers of the devices that are there.
