@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from harness import __version__, layout
+from harness.emulator import serve
 from harness.errors import HarnessError, UserError
 
 EXIT_CODES = """exit codes:
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_boot(verbs)
     _add_reports(verbs)
     _add_parse(verbs)
+    _add_platform(verbs)
     doctor = verbs.add_parser("doctor", help="what this machine has and lacks")
     doctor.add_argument("--install", action="store_true", help="install what is missing")
     doctor.add_argument("--quiet", action="store_true", help="speak only of what is missing")
@@ -130,6 +132,13 @@ def _add_reports(verbs: _Verbs) -> None:
     compare.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
 
 
+def _add_platform(verbs: _Verbs) -> None:
+    platform = verbs.add_parser(
+        "platform", help="serve emulated TEE-IO devices to a QEMU command line (docs/platform.md)"
+    )
+    serve.add_arguments(platform)
+
+
 def _add_parse(verbs: _Verbs) -> None:
     parse = verbs.add_parser("parse", help="a parser on a file, JSON out")
     parse.add_argument("kind", choices=["ktap", "log"])
@@ -149,6 +158,7 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace, Sequence[str]], int]]:
         "compare": commands.compare,
         "parse": commands.parse,
         "doctor": commands.doctor,
+        "platform": lambda options, _: serve.run(options),
     }
 
 
