@@ -31,7 +31,7 @@ from harness.model.machine import Accel, Disk, MachineEnd, QemuInstall, VmSpec
 from harness.model.options import RunOptions
 from harness.model.plan import Topology, VmSize
 from harness.model.progress import Progress
-from harness.model.results import MachineRecord, Outcome, SplatRecord, TestResult
+from harness.model.results import Failure, MachineRecord, Outcome, SplatRecord, TestResult
 from harness.stages import selftest
 from harness.stages.provision import Provisions
 from harness.stages.recorder import Recorder
@@ -119,6 +119,21 @@ class Fleet:
     def after_test(self, role: Role, result: TestResult) -> None:
         """A machine that a test broke, or may have, is replaced when the next test needs it."""
         broke = result.outcome in (Outcome.CRASH, Outcome.INFRA)
+        host = self._slots.get(Role.HOST)
+        if broke and role is Role.GUEST and host is not None and host.machine.gone():
+            what = host.machine.report().what
+            self._recorder.failure(
+                Failure(
+                    kind="crash",
+                    role=Role.HOST.value,
+                    message=f"host: {what}, while {result.key} ran on the guest",
+                    log=host.machine.console.path.name,
+                    excerpt=host.machine.console.tail(),
+                )
+            )
+            self._progress.say(f"host: fresh machine after: {what}")
+            self.discard(Role.HOST)
+            return
         if broke or (result.outcome is Outcome.TIMEOUT and result.exit_status is None):
             self._progress.say(f"{role.value}: fresh machine after {result.outcome.value}")
             self.discard(role)

@@ -104,6 +104,11 @@ def run_test(
     The machine may be dead afterwards: ask machine.state().
     """
     started = recorder.now()
+    for name, value in selection.sysctl:
+        path = f"/proc/sys/{name.replace('.', '/')}"
+        machine.run(
+            f"echo {shlex.quote(value)} > {shlex.quote(path)}", timeout_s=_GRACE_S, check=True
+        )
     ran = _execute(machine, test, selection.timeout_s * settings.speed, settings)
     log = _write_log(recorder.run_dir, machine.name, test, ran.output)
     found = _splats(machine, test, ran, settings)
