@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from kernel_trees import RecordedProgress, commit, edit, format_patch, git, git_tree
 
 from harness.adapters.role_tree import RoleTree
 from harness.core.series import SeriesInput
@@ -21,6 +20,14 @@ from harness.model.kernel import PatchedTree, PatchReport, Role, SourceSpec, Sou
 from harness.stages import source as source_stage
 from harness.stages.patch import apply, load
 from harness.stages.source import fetch
+from tests.integration.kernel_trees import (
+    RecordedProgress,
+    commit,
+    edit,
+    format_patch,
+    git,
+    git_tree,
+)
 
 TSM = "drivers/pci/tsm.c"
 

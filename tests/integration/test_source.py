@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel_trees import MAKEFILE, RecordedProgress, commit, git, git_tree, write_tree
 
 from harness.adapters.apt import PrivateApt, compare_versions, mirror_of, parse_stanzas
 from harness.adapters.source_cache import load_manifest
@@ -21,6 +20,14 @@ from harness.errors import HarnessError, InfraError, NetworkError, StorageError,
 from harness.model.kernel import SourceSpec, SourceTree
 from harness.stages import source as stage
 from harness.stages.source import fetch
+from tests.integration.kernel_trees import (
+    MAKEFILE,
+    RecordedProgress,
+    commit,
+    git,
+    git_tree,
+    write_tree,
+)
 
 
 @pytest.fixture
