@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.core.user_net import UserNet
-from harness.model.kernel import Role
 from harness.model.machine import Accel, VmSpec
 
 SEED_SERIAL = "seed"
@@ -69,10 +68,8 @@ def qemu_argv(spec: VmSpec, accel: Accel, wiring: VmWiring) -> list[str]:
 
 
 def _machine(spec: VmSpec, accel: Accel) -> list[str]:
-    # One thread for a host machine: with several, a nested guest under QEMU 11.1.3's emulated SVM
-    # now and then ends in a triple fault, of the guest or of the host, or hangs (seen).
-    threads = "single" if spec.role is Role.HOST else "multi"
-    kind = f"tcg,thread={threads}" if accel.name == "tcg" else accel.name
+    # one thread for all CPUs makes a nested guest hang at once (seen with QEMU 11.1.3)
+    kind = "tcg,thread=multi" if accel.name == "tcg" else accel.name
     return [
         # nothing that was not asked for
         *("-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"),

@@ -27,7 +27,7 @@ from harness.errors import InfraError, KernelError
 from harness.machines.nested import NestedMachine, image_serial
 from harness.machines.qemu import QemuMachine, QemuSetup
 from harness.model.kernel import KernelBuild, Role
-from harness.model.machine import Accel, Disk, MachineEnd, QemuInstall, VmSpec
+from harness.model.machine import Accel, BootFailure, Disk, MachineEnd, QemuInstall, VmSpec
 from harness.model.options import RunOptions
 from harness.model.plan import Topology, VmSize
 from harness.model.progress import Progress
@@ -41,6 +41,8 @@ VmMachine = QemuMachine | NestedMachine
 # The boot time of a guest on the machines the timeouts of plans were written for.
 _REFERENCE_BOOT_S = 5.0
 _MAX_SPEED = 12.0
+# Nested under TCG: further starts of a guest that fell silent.
+_EMULATION_RETRIES = 2
 
 
 @dataclass(slots=True)
@@ -188,7 +190,7 @@ class Fleet:
 
     def _bring_up(self, role: Role, machine: VmMachine) -> None:
         build = self._builds[role]
-        machine.start()
+        self._start(machine)
         self._progress.say(f"{machine.name}: answers over SSH after {machine.boot_s:.1f} s")
         if role is Role.HOST:
             self._progress.say(f"{machine.name}: deploying {build.release} over SSH and kexec")
@@ -197,6 +199,25 @@ class Fleet:
                 f"{machine.name}: {build.release} answers {machine.boot_s:.1f} s after kexec"
             )
         self._progress.say(f"{machine.name}: build id {build.build_id[:12]} proved")
+
+    def _start(self, machine: VmMachine) -> None:
+        """Start; a nested guest that the emulation lost is started again, and that is said.
+
+        QEMU's emulated SVM stops a guest now and then, without a word of its kernel (a silent hang
+        or a reset). A panic is the kernel's own and never tried again.
+        """
+        emulated = isinstance(machine, NestedMachine) and self.accel.name == "tcg"
+        begin = machine.start
+        for left in range(_EMULATION_RETRIES if emulated else 0, -1, -1):
+            try:
+                begin()
+                return
+            except KernelError as exc:
+                end = exc.detail.end if isinstance(exc.detail, BootFailure) else None
+                if left == 0 or end not in (MachineEnd.SILENT_HANG, MachineEnd.REBOOT):
+                    raise
+                self._progress.say(f"{exc.message.splitlines()[0]}: starting it again")
+                begin = machine.restart
 
     def _spec(self, role: Role, size: VmSize, kernel: Path, image: RootImage) -> VmSpec:
         return VmSpec(
