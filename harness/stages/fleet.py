@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -207,7 +207,7 @@ class Fleet:
         or a reset). A panic is the kernel's own and never tried again.
         """
         emulated = isinstance(machine, NestedMachine) and self.accel.name == "tcg"
-        begin = machine.start
+        begin: Callable[[], None] = machine.start
         for left in range(_EMULATION_RETRIES if emulated else 0, -1, -1):
             try:
                 begin()

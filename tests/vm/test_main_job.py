@@ -63,8 +63,25 @@ def pair(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whole pair run of the tsm collection, in both roles."""
     del assets  # made first, so that the time of this run is its own
     runs = tmp_path_factory.mktemp("pair")
-    harness("default", "-k", "tsm", runs=runs, check=0)
+    pair_run(runs)
     return runs
+
+
+def pair_run(runs: Path) -> None:
+    """A pair run that passes. QEMU's emulated SVM may lose a machine: then it is tried again.
+
+    What is forgiven is a machine that went silent or reset itself, never a test that failed.
+    """
+    for attempt in range(3):
+        done = harness("default", "-k", "tsm", runs=runs)
+        if done.returncode == 0:
+            return
+        result = result_of(runs)
+        lost = [f for f in result["failures"] if f["kind"] in ("boot", "crash", "infra")]
+        bad = [t for t in result["tests"] if t["outcome"] in ("fail", "timeout", "missing")]
+        assert lost, done.stdout + done.stderr
+        assert not bad, done.stdout + done.stderr
+        assert attempt < 2, done.stdout + done.stderr
 
 
 def test_both_roles_ran_on_the_kernels_that_were_built(pair: Path) -> None:
@@ -108,18 +125,21 @@ def test_nothing_is_left_behind(pair: Path) -> None:
     assert left_behind() == []
 
 
-def test_reproduce_runs_the_same_thing_again(pair: Path, tmp_path: Path) -> None:
-    script = (pair / "latest").resolve() / "reproduce.sh"
+def test_reproduce_runs_the_same_thing_again(assets: Assets, tmp_path: Path) -> None:
+    del assets
+    first, second = tmp_path / "first", tmp_path / "second"
+    harness("--topology", "solo", "-k", "dma_freeze", runs=first, check=0)
+    script = (first / "latest").resolve() / "reproduce.sh"
     environment = {
         **os.environ,
         "TDISP_HARNESS": str(Path(sys.executable).with_name("tdisp-harness")),
-        "REPRODUCE_RUNS": str(tmp_path),
+        "REPRODUCE_RUNS": str(second),
     }
     done = subprocess.run(
-        [str(script)], env=environment, capture_output=True, text=True, timeout=3000, check=False
+        [str(script)], env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    before, after = result_of(pair), result_of(tmp_path)
+    before, after = result_of(first), result_of(second)
     assert [k["build_id"] for k in before["kernels"]] == [k["build_id"] for k in after["kernels"]]
     assert [t["test"] for t in before["tests"]] == [t["test"] for t in after["tests"]]
 
