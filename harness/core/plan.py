@@ -105,7 +105,7 @@ def _size(table: _Table, default_mib: int) -> VmSize:
 
 
 def _selection(table: _Table) -> TestSelection:
-    table.known("role", "collection", "tests", "skip", "timeout_s", "sysctl")
+    table.known("role", "collection", "tests", "skip", "timeout_s", "known", "sysctl")
     skip = table.table("skip").data
     timeout = table.get("timeout_s", (int, float), "seconds", 60)  # type: ignore[arg-type]
     if timeout <= 0:
@@ -116,6 +116,7 @@ def _selection(table: _Table) -> TestSelection:
         tests=tuple(table.get("tests", list, "a list of test names", ["*"])),
         skip=tuple((str(name), str(reason)) for name, reason in skip.items()),
         timeout_s=float(timeout),
+        known=tuple((name, str(why)) for name, why in table.table("known").data.items()),
         sysctl=tuple((name, str(v)) for name, v in table.table("sysctl").data.items()),
     )
 

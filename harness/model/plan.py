@@ -28,6 +28,7 @@ class TestSelection:
     tests: tuple[str, ...]  # names, or ("*",) for all that the collection installs
     skip: tuple[tuple[str, str], ...]  # (name, reason): left out, and reported as skipped
     timeout_s: float  # per test, on a machine of reference speed
+    known: tuple[tuple[str, str], ...] = ()  # (pattern "test:subtest", reason): fails, expected
     sysctl: tuple[tuple[str, str], ...] = ()  # set on the machine before each of these tests
 
 

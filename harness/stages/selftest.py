@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness.core import attribution, ktap, splat
 from harness.core.splat_rules import RuleSet
-from harness.core.verdict import judge
+from harness.core.verdict import expect_known, judge
 from harness.errors import InfraError
 from harness.machines.remote import RemoteMachine
 from harness.model.kernel import KernelBuild
@@ -112,7 +112,7 @@ def run_test(
     ran = _execute(machine, test, selection.timeout_s * settings.speed, settings)
     log = _write_log(recorder.run_dir, machine.name, test, ran.output)
     found = _splats(machine, test, ran, settings)
-    outcome, reason, subtests = _judge(test, ran, found)
+    outcome, reason, subtests = _judge(test, selection, ran, found)
     result = TestResult(
         machine=machine.name,
         role=test.role.value,
@@ -205,9 +205,9 @@ def _shift(found: Splat, lines: int) -> Splat:
 
 
 def _judge(
-    test: TestId, ran: _Ran, splats: Sequence[SplatRecord]
+    test: TestId, selection: TestSelection, ran: _Ran, splats: Sequence[SplatRecord]
 ) -> tuple[Outcome, str, tuple[SubtestResult, ...]]:
-    report = ktap.parse(ran.output)
+    report = expect_known(ktap.parse(ran.output), selection.known)
     root = (test.collection, test.test)
     subtests = tuple(
         SubtestResult(case.id[2:], case.outcome, case.reason)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.core.verdict import judge, verdict
+from harness.core.verdict import expect_known, judge, verdict
 from harness.model.results import (
     Failure,
     KtapCase,
@@ -103,3 +103,21 @@ def test_pass_and_skip_is_a_pass() -> None:
 def test_skip_and_xfail_is_an_xfail() -> None:
     found = judge(report((Outcome.SKIP, ""), (Outcome.XFAIL, "known")), 0, ())
     assert found == (Outcome.XFAIL, "known")
+
+
+def test_a_known_failure_is_an_xfail_and_its_pass_is_noticed() -> None:
+    known = (("a:s0", "reason"),)
+    failed = expect_known(report((Outcome.FAIL, ""), (Outcome.PASS, "")), known)
+    assert judge(failed, 1, ()) == (Outcome.PASS, "")
+    assert failed.cases[0].outcome is Outcome.XFAIL
+    assert failed.cases[0].reason == "known: reason"
+    passed = expect_known(report((Outcome.PASS, ""), (Outcome.PASS, "")), known)
+    assert judge(passed, 0, ())[0] is Outcome.XPASS
+
+
+def test_a_known_failure_excuses_no_other_and_no_crash() -> None:
+    known = (("a:s0", "reason"),)
+    both = expect_known(report((Outcome.FAIL, ""), (Outcome.FAIL, "")), known)
+    assert judge(both, 1, ())[0] is Outcome.FAIL
+    hung = expect_known(report((Outcome.TIMEOUT, "")), known)
+    assert judge(hung, 1, ())[0] is Outcome.TIMEOUT

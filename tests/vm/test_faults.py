@@ -48,7 +48,9 @@ DIES = ["panics", "reboots", "powers_off"]
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Recorder:
-    start = RunResult(1, "faults", "p", "solo", "", 0.0, Verdict.INFRA, 2, "0", {}, ())
+    start = RunResult(
+        1, "faults", "p", "solo", "2026-01-01T00:00:00+00:00", 0.0, Verdict.INFRA, 2, "0", {}, ()
+    )
     return Recorder(start, tmp_path, lambda: 0.0, json_report.write)
 
 

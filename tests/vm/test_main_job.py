@@ -159,18 +159,6 @@ def test_an_expression_without_a_match_names_what_there_is(assets: Assets, tmp_p
     assert "guest:tsm:dma_freeze" in done.stderr
 
 
-def test_without_the_series_the_test_skips_and_that_is_no_pass(
-    assets: Assets, tmp_path: Path
-) -> None:
-    """Needs another kernel build, which shares nearly all its objects through ccache."""
-    del assets
-    arguments = ["--topology", "solo", "--no-builtin-series", "guest", "-k", "dma_freeze"]
-    harness(*arguments, runs=tmp_path, check=2)
-    result = result_of(tmp_path)
-    assert [test["outcome"] for test in result["tests"]] == ["skip"]
-    assert result["kernels"][0]["series"] == []
-
-
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stage", ["kselftests", "boot"])
 def test_a_signal_ends_everything_and_keeps_what_was_recorded(
