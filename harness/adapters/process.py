@@ -97,8 +97,8 @@ class ProcessTable:
     def __init__(self) -> None:
         self._children: dict[int, Child] = {}
         self._lock = threading.Lock()
-        self.on_start: Callable[[int], None] = _ignore
-        self.on_end: Callable[[int], None] = _ignore
+        self.on_start: Callable[[int], None] = ignore_pid
+        self.on_end: Callable[[int], None] = ignore_pid
         self.stopping = threading.Event()
 
     def start(
@@ -159,7 +159,8 @@ class ProcessTable:
             return tuple(self._children)
 
 
-def _ignore(pid: int) -> None:
+def ignore_pid(pid: int) -> None:
+    """For ProcessTable.on_start and on_end when no live record is open."""
     del pid
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from harness import __version__, layout
 from harness.adapters import live, system_packages
-from harness.adapters.process import TABLE, Interrupted
+from harness.adapters.process import TABLE, Interrupted, ignore_pid
 from harness.adapters.store import ArtifactStore
 from harness.core.plan import choose_tests
 from harness.core.select import parse_expression
@@ -91,6 +91,8 @@ class MainJob:
             try:
                 reports.write_all(self.recorder, self._options, self._progress)
             finally:
+                # a process started after this run must not bring its record back to life
+                TABLE.on_start = TABLE.on_end = ignore_pid
                 self._live.close()
         if user_error is not None:
             raise user_error
