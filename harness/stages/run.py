@@ -53,7 +53,7 @@ class MainJob:
         run_dir = make_run_directory(options.runs_dir, options.plan.name, datetime.now(UTC))
         self.recorder = Recorder(self._first(run_dir.name), run_dir, self._clock, json_report.write)
         self._store = ArtifactStore(options.cache / "store", on_note=progress.say)
-        self._live = live.LiveRecord(options.cache, run_dir.name)
+        self._live = live.LiveRecord(options.cache, f"{run_dir.name}-{os.getpid()}")
 
     def _first(self, run_id: str) -> RunResult:
         return RunResult(
