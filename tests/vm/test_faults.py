@@ -39,7 +39,7 @@ FAULTS = {
     ),
     "kills_sshd": ("pkill -9 sshd; sleep 60", Outcome.FAIL, "SSH"),
     "panics": ("echo c > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, "panic"),
-    "reboots": ("echo b > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, "reboot"),
+    "reboots": ("echo b > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, "reset"),
     "powers_off": ("echo o > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, ""),
 }
 # deadly ones last: each of them costs a machine
