@@ -247,8 +247,8 @@ class NestedMachine(RemoteMachine):
     def _cpus(self) -> int:
         """One CPU on an emulated host machine, else what was asked for.
 
-        With two, a guest under QEMU 11.1.3's emulated SVM ends in a triple fault or a silent hang
-        in about one boot of five (seen, also with a bare kernel and initramfs); with one in none.
+        With two, a guest under QEMU 11.1.3's emulated SVM now and then ends in a triple fault or a
+        silent hang (seen, also with a bare kernel and initramfs).
         """
         accel = getattr(self.host, "accel", None)
         emulated = isinstance(accel, Accel) and accel.name == "tcg" and self.accel.name == "kvm"
