@@ -59,7 +59,8 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
     assert provisions.own_kernel is not None
     return Assets(
         provisions.qemu,
-        provisions.guest.path,
+        # the larger image: as a host machine it needs kexec and QEMU
+        provisions.host.path if provisions.host else provisions.guest.path,
         builds[Role.GUEST],
         provisions.own_kernel.image,
         provisions.own_kernel.initrd,
