@@ -99,8 +99,26 @@ class SubtestResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a test that was made more than once. number: 1 for the first."""
+
+    number: int
+    machine: str
+    outcome: Outcome
+    reason: str
+    duration_s: float
+    started_s: float  # seconds since the start of the run
+    log: str  # path relative to the run directory
+    exit_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TestResult:
-    """One kselftest program run on one machine."""
+    """One kselftest program run on one machine.
+
+    attempts: every attempt in order when there was more than one; the other fields then tell what
+    they amount to, and `log` is that of the attempt that decided.
+    """
 
     __test__: ClassVar[bool] = False  # for pytest: its name only looks like a test class
 
@@ -118,6 +136,7 @@ class TestResult:
     attempt: int = 1
     taint_before: int = 0
     taint_after: int = 0
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def key(self) -> str:
@@ -186,6 +205,88 @@ class KernelRecord:
     config_rows: tuple[ConfigRow, ...] = ()  # the proof itself: every requested option
 
 
+class Change(StrEnum):
+    """What became of one case since the baseline, the most urgent first."""
+
+    NEW_FAILURE = "new failure"  # fails, and did not fail before (or was not there)
+    MISSING = "missing"  # gave a result before, none or only a skip now
+    FLAKY = "flaky"  # good and bad within one run
+    STILL_FAILING = "still failing"
+    FIXED = "fixed"
+    NEW = "new"  # gives a good result, gave none before
+    SAME = "same"
+
+    @property
+    def regression(self) -> bool:
+        """True when the second run is worse than the first."""
+        return self in (Change.NEW_FAILURE, Change.MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseStatus:
+    """One case beside the baseline. subtest: () for the test program itself.
+
+    before/after: None when there was no result. since: for a failure, the run in which the unbroken
+    row of failures began, "" when it began in this one or is not known.
+    """
+
+    role: str
+    collection: str
+    test: str
+    subtest: tuple[str, ...]
+    change: Change
+    before: Outcome | None
+    after: Outcome | None
+    reason: str = ""
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDown:
+    """A test that took longer than its history explains. limit_s: what noise may reach."""
+
+    key: str  # TestResult.key
+    duration_s: float
+    median_s: float
+    limit_s: float
+    runs: int  # durations in the history
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The run that this one was compared with, and what the comparison found.
+
+    cases: those whose change is not SAME, the most urgent first. counts: Change value -> number of
+    cases, SAME included.
+    """
+
+    run_id: str
+    started: str  # ISO 8601, UTC
+    why: str  # "the last run of plan default", "--baseline"
+    cases: tuple[CaseStatus, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """One test in one run, for plots."""
+
+    run_id: str
+    started: str  # ISO 8601, UTC
+    outcome: Outcome
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TestHistory:
+    """One test program over the last runs of the same plan, oldest first, this run last."""
+
+    __test__: ClassVar[bool] = False
+
+    key: str  # TestResult.key
+    points: tuple[HistoryPoint, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """Everything a run found. Serialised as result.json (report/result.schema.json)."""
@@ -208,6 +309,14 @@ class RunResult:
     failures: tuple[Failure, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)  # Outcome value -> number of tests
+    expression: str = ""  # -k: the run was about these tests only
+    flaky_passes: bool = False  # the plan says that FLAKY is no failure
+    notes: tuple[
+        str, ...
+    ] = ()  # what a reader of the verdict must know, e.g. expired known failures
+    baseline: Baseline | None = None  # None: nothing to compare with
+    slower: tuple[SlowDown, ...] = ()
+    history: tuple[TestHistory, ...] = ()
 
 
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INFRA: 2}

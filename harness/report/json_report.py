@@ -88,8 +88,10 @@ def load(path: Path) -> RunResult:
     except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError
         raise UserError(f"{path}: not JSON: {error}") from error
     try:
-        validate(data)
-        return from_dict(data)
+        # A file of an older harness lacks newer fields: they get their defaults, then all is checked.
+        result = from_dict(data)
+        validate(to_dict(result))
+        return result
     except UserError as error:
         raise UserError(f"{path}: {error.message}", hint=error.hint) from error
 

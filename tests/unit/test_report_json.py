@@ -20,15 +20,22 @@ from harness.errors import InfraError, StorageError, UserError
 from harness.model.kernel import ConfigRow
 from harness.model.machine import MachineEnd
 from harness.model.results import (
+    Attempt,
+    Baseline,
+    CaseStatus,
+    Change,
     Failure,
+    HistoryPoint,
     KernelRecord,
     MachineRecord,
     Outcome,
     RunResult,
+    SlowDown,
     Splat,
     SplatRecord,
     StageRecord,
     SubtestResult,
+    TestHistory,
     TestResult,
     Verdict,
 )
@@ -79,6 +86,12 @@ RECORDS: dict[str, type] = {
     "failure": Failure,
     "stage": StageRecord,
     "config_row": ConfigRow,
+    "attempt": Attempt,
+    "case_status": CaseStatus,
+    "slow_down": SlowDown,
+    "baseline": Baseline,
+    "history_point": HistoryPoint,
+    "test_history": TestHistory,
 }
 
 
@@ -116,6 +129,8 @@ def test_schema_enums_are_the_models() -> None:
     assert defs["machine"]["properties"]["end"]["enum"] == ["", *(e.value for e in MachineEnd)]
     counts = json_report.schema()["properties"]["counts"]["properties"]
     assert list(counts) == [o.value for o in Outcome]
+    assert defs["change"]["enum"] == [c.value for c in Change]
+    assert defs["outcome_or_none"]["enum"] == [*defs["outcome"]["enum"], None]
 
 
 def broken(path: str, value: object) -> dict[str, Any]:
@@ -216,3 +231,30 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
 def test_older_files_may_lack_fields_with_defaults() -> None:
     data = broken("kernels.0.config_rows", None)
     assert json_report.from_dict(data).kernels[0].config_rows == ()
+
+
+def test_a_file_of_an_older_harness_is_loaded(tmp_path: Path) -> None:
+    data = json_report.to_dict(SAMPLES["failing"])
+    for key in ("expression", "flaky_passes", "notes", "baseline", "slower", "history"):
+        del data[key]
+    for test in data["tests"]:
+        del test["attempts"]
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(data))
+    assert json_report.load(path) == SAMPLES["failing"]
+
+
+def test_baseline_history_and_attempts_survive(tmp_path: Path) -> None:
+    first = SAMPLES["failing"].tests[0]
+    attempt = Attempt(1, "guest", Outcome.FAIL, "b", 1.0, 0.0, "ktap/a.ktap", 1)
+    case = CaseStatus("guest", "tsm", "a", ("b",), Change.NEW_FAILURE, None, Outcome.FAIL, "r", "x")
+    result = dataclasses.replace(
+        SAMPLES["failing"],
+        tests=(dataclasses.replace(first, attempts=(attempt, attempt)),),
+        baseline=Baseline("r0", "2026-01-01T00:00:00Z", "why", (case,), {"same": 3}),
+        slower=(SlowDown("guest:tsm:a", 9.0, 1.0, 2.0, 7),),
+        history=(TestHistory("guest:tsm:a", (HistoryPoint("r0", "2026", Outcome.XPASS, 1.0),)),),
+    )
+    path = tmp_path / "result.json"
+    json_report.write(path, result)
+    assert json_report.load(path) == result
