@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,9 +13,18 @@ from typing import Any
 from harness.core.select import Expression
 from harness.errors import UserError
 from harness.model.kernel import Role
-from harness.model.plan import Plan, TestId, TestSelection, Topology, VmSize
+from harness.model.plan import (
+    KnownFailure,
+    Plan,
+    RepeatPolicy,
+    TestId,
+    TestSelection,
+    Topology,
+    VmSize,
+)
 
 _MAX_PAIR_MIB = 3072
+MAX_REPEAT = 100
 
 
 class _Table:
@@ -64,7 +74,10 @@ def parse_plan(text: str, where: str, name: str) -> Plan:
     except tomllib.TOMLDecodeError as exc:
         raise UserError(f"{where}: {exc}", hint="see configs/plans/default.toml") from exc
     top = _Table(where, "", data)
-    top.known("title", "topology", "source", "kernel", "machines", "tests")
+    top.known(
+        "title", "topology", "source", "kernel", "machines", "tests",
+        "repeat", "infra_retries", "flaky",
+    )  # fmt: skip
     source, kernel, machines = top.table("source"), top.table("kernel"), top.table("machines")
     source.known("package")
     kernel.known("debug")
@@ -81,6 +94,8 @@ def parse_plan(text: str, where: str, name: str) -> Plan:
             _selection(_Table(where, f"tests[{index}]", entry))
             for index, entry in enumerate(top.get("tests", list, "an array of tables"))
         ),
+        repeats=RepeatPolicy(_times(top, "repeat"), _times(top, "infra_retries")),
+        flaky_passes=top.choice("flaky", ("fail", "pass"), "fail") == "pass",
     )
     if not plan.selections:
         raise top.error("tests", "empty: a plan without tests proves nothing")
@@ -89,6 +104,13 @@ def parse_plan(text: str, where: str, name: str) -> Plan:
     if plan.topology is Topology.PAIR and plan.guest.memory_mib > plan.host.memory_mib - 512:
         raise machines.error("guest.memory_mib", "must leave 512 MiB of the host's memory")
     return plan
+
+
+def _times(table: _Table, key: str) -> int:
+    value: int = table.get(key, int, f"a number from 0 to {MAX_REPEAT}", 1)
+    if not 0 <= value <= MAX_REPEAT:
+        raise table.error(key, f"expected 0 to {MAX_REPEAT}, got {value}")
+    return value
 
 
 def _size(table: _Table, default_mib: int) -> VmSize:
@@ -116,9 +138,28 @@ def _selection(table: _Table) -> TestSelection:
         tests=tuple(table.get("tests", list, "a list of test names", ["*"])),
         skip=tuple((str(name), str(reason)) for name, reason in skip.items()),
         timeout_s=float(timeout),
-        known=tuple((name, str(why)) for name, why in table.table("known").data.items()),
+        known=tuple(_known(table.table("known"), pattern) for pattern in table.table("known").data),
         sysctl=tuple((name, str(v)) for name, v in table.table("sysctl").data.items()),
     )
+
+
+def _known(table: _Table, pattern: str) -> KnownFailure:
+    """`pattern` = "reason", or { reason = "...", until = 2027-01-31 }."""
+    expected = 'a reason, or { reason = "...", until = YYYY-MM-DD }'
+    value = table.get(pattern, (str, dict), expected)  # type: ignore[arg-type]
+    if isinstance(value, str):
+        reason, until = value, None
+    else:
+        entry = table.table(pattern)
+        entry.known("reason", "until")
+        reason = entry.get("reason", str, "a sentence")
+        until = entry.data.get("until")
+        # a datetime is a date to Python, but names an hour that nobody looks at
+        if until is not None and type(until) is not datetime.date:
+            raise entry.error("until", f"expected a date such as 2027-01-31, got {until!r}")
+    if not reason.strip():
+        raise table.error(pattern, "the reason is empty")
+    return KnownFailure(pattern, reason, until)
 
 
 def choose_tests(

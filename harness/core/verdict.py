@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from fnmatch import fnmatchcase
 
+from harness.core.known import ANNOUNCED
 from harness.model.results import (
     EXIT_CODES,
-    KtapCase,
     KtapReport,
     Outcome,
     RunResult,
@@ -34,8 +32,10 @@ def verdict(result: RunResult) -> Verdict:
     """FAIL when the kernel is at fault anywhere; else INFRA when anything could not be found out.
 
     A run without any test that ran is never a PASS, and neither is one in which all were skipped.
+    A plan may say that FLAKY is no failure; a splat of such a test is one all the same.
     """
-    bad_tests = [t for t in result.tests if not t.outcome.good and t.outcome is not Outcome.INFRA]
+    excused = {Outcome.INFRA} | ({Outcome.FLAKY} if result.flaky_passes else set())
+    bad_tests = [t for t in result.tests if not t.outcome.good and t.outcome not in excused]
     kernel_failures = [f for f in result.failures if f.kind not in _INFRA_FAILURES]
     if bad_tests or kernel_failures or result.splats:
         return Verdict.FAIL
@@ -46,28 +46,12 @@ def verdict(result: RunResult) -> Verdict:
 
 
 def _anything_passed(result: RunResult) -> bool:
-    return any(test.outcome in (Outcome.PASS, Outcome.XFAIL) for test in result.tests)
+    passed = (Outcome.PASS, Outcome.XFAIL, Outcome.FLAKY)  # FLAKY gets here when it is excused
+    return any(test.outcome in passed for test in result.tests)
 
 
 def exit_code(found: Verdict) -> int:
     return EXIT_CODES[found]
-
-
-def expect_known(report: KtapReport, known: Sequence[tuple[str, str]]) -> KtapReport:
-    """Turn failures that the plan announces into XFAIL, and their unannounced passes into XPASS.
-
-    known: ("test:subtest" pattern, reason). A TIMEOUT or CRASH is never what was announced.
-    """
-    changed = {Outcome.FAIL: Outcome.XFAIL, Outcome.PASS: Outcome.XPASS}
-
-    def judged(case: KtapCase) -> KtapCase:
-        name = ":".join(case.id[1:])
-        for pattern, reason in known:
-            if fnmatchcase(name, pattern) and case.outcome in changed:
-                return replace(case, outcome=changed[case.outcome], reason=f"known: {reason}")
-        return case
-
-    return replace(report, cases=tuple(judged(case) for case in report.cases))
 
 
 def judge(
@@ -86,7 +70,7 @@ def judge(
     if not report.cases:
         said = "; ".join(problem.text for problem in report.problems[:3])
         return Outcome.MISSING, said or "no result line"
-    announced = any(case.reason.startswith("known: ") for case in report.cases)
+    announced = any(case.reason.startswith(ANNOUNCED) for case in report.cases)
     if exit_status not in (0, None) and not (announced and exit_status == 1):
         return Outcome.FAIL, f"all results good, but the runner ended with status {exit_status}"
     if report.problems:

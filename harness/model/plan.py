@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -18,6 +19,15 @@ class Topology(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class KnownFailure:
+    """An announced failure. pattern: of "test:subtest"; until: the last day it is excused."""
+
+    pattern: str
+    reason: str
+    until: datetime.date | None = None  # None: without end
+
+
+@dataclass(frozen=True, slots=True)
 class TestSelection:
     """Tests of one kselftest collection to run in one role."""
 
@@ -28,7 +38,7 @@ class TestSelection:
     tests: tuple[str, ...]  # names, or ("*",) for all that the collection installs
     skip: tuple[tuple[str, str], ...]  # (name, reason): left out, and reported as skipped
     timeout_s: float  # per test, on a machine of reference speed
-    known: tuple[tuple[str, str], ...] = ()  # (pattern "test:subtest", reason): fails, expected
+    known: tuple[KnownFailure, ...] = ()
     sysctl: tuple[tuple[str, str], ...] = ()  # set on the machine before each of these tests
 
 
@@ -36,6 +46,17 @@ class TestSelection:
 class VmSize:
     memory_mib: int
     cpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatPolicy:
+    """How often a test is tried again, each time on a fresh machine.
+
+    repeat: after a failure. infra_retries: after an infrastructure failure, counted apart.
+    """
+
+    repeat: int = 1
+    infra_retries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +71,8 @@ class Plan:
     host: VmSize
     guest: VmSize
     selections: tuple[TestSelection, ...]
+    repeats: RepeatPolicy = RepeatPolicy()
+    flaky_passes: bool = False  # a test that failed and passed when repeated fails no run
 
     @property
     def collections(self) -> tuple[str, ...]:

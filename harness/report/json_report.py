@@ -88,7 +88,7 @@ def load(path: Path) -> RunResult:
     except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError
         raise UserError(f"{path}: not JSON: {error}") from error
     try:
-        # A file of an older harness lacks newer fields: they get their defaults, then all is checked.
+        # fills in the fields that a file of an older harness lacks
         result = from_dict(data)
         validate(to_dict(result))
         return result

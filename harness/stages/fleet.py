@@ -109,6 +109,10 @@ class Fleet:
             raise
         return slot.machine
 
+    def broken(self, role: Role) -> bool:
+        """Whether the role's kernel did not come up: no further attempt is of use."""
+        return role in self._broken
+
     def installed(self, role: Role) -> tuple[str, ...]:
         """The "collection:test" lines on the role's machine."""
         return self._slots[role].installed

@@ -18,12 +18,15 @@ from harness.core.verdict import exit_code, verdict
 from harness.errors import HarnessError, StorageError
 from harness.model.progress import Progress
 from harness.model.results import (
+    Baseline,
     Failure,
     KernelRecord,
     MachineRecord,
     RunResult,
+    SlowDown,
     SplatRecord,
     StageRecord,
+    TestHistory,
     TestResult,
 )
 
@@ -93,6 +96,28 @@ class Recorder:
     def test(self, test: TestResult) -> None:
         with self._lock:
             self._update(replace(self._result, tests=(*self._result.tests, test)))
+
+    def settle(self, test: TestResult) -> None:
+        """What all attempts at a test amount to, in the place of those recorded so far."""
+        with self._lock:
+            kept = tuple(t for t in self._result.tests if t.key != test.key)
+            self._update(replace(self._result, tests=(*kept, test)))
+
+    def note(self, *notes: str) -> None:
+        """What a reader of the verdict must know; each note once."""
+        with self._lock:
+            found = tuple(dict.fromkeys((*self._result.notes, *notes)))
+            self._update(replace(self._result, notes=found))
+
+    def comparison(
+        self,
+        baseline: Baseline | None,
+        slower: tuple[SlowDown, ...],
+        history: tuple[TestHistory, ...],
+    ) -> None:
+        """This run beside earlier ones."""
+        with self._lock:
+            self._update(replace(self._result, baseline=baseline, slower=slower, history=history))
 
     def splats(self, records: tuple[SplatRecord, ...]) -> None:
         with self._lock:

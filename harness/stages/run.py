@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,17 +18,19 @@ from harness import __version__, layout
 from harness.adapters import live, system_packages
 from harness.adapters.process import TABLE, Interrupted, ignore_pid
 from harness.adapters.store import ArtifactStore
+from harness.core.known import expired_notes
 from harness.core.plan import choose_tests
 from harness.core.select import parse_expression
 from harness.core.splat_rules import load_rules
-from harness.errors import HarnessError, InfraError, StorageError, UserError
+from harness.errors import HarnessError, InfraError, KernelError, StorageError, UserError
 from harness.model.kernel import KernelBuild, Role
 from harness.model.options import RunOptions
-from harness.model.plan import TestId, TestSelection
+from harness.model.plan import RepeatPolicy, TestId, TestSelection
 from harness.model.progress import Progress
-from harness.model.results import SCHEMA_VERSION, RunResult, Verdict
+from harness.model.results import SCHEMA_VERSION, Outcome, RunResult, TestResult, Verdict
 from harness.report import json_report
 from harness.stages import build, failures, reports, selftest, source
+from harness.stages.attempts import until_settled
 from harness.stages.fleet import Fleet
 from harness.stages.kernels import KernelMaker
 from harness.stages.provision import Provisions, provision
@@ -43,9 +45,11 @@ class MainJob:
         options: RunOptions,
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
+        today: date | None = None,
     ) -> None:
         self._options = options
         self._progress = progress
+        self._today = today or datetime.now(UTC).date()
         begin = clock()
         self._clock = lambda: clock() - begin
         self._rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
@@ -72,6 +76,9 @@ class MainJob:
                 "python": platform.python_version(),
             },
             command=self._options.command,
+            expression=self._options.expression,
+            flaky_passes=self._options.plan.flaky_passes,
+            notes=expired_notes(self._options.plan.selections, self._today),
         )
 
     def execute(self, work: Callable[[MainJob], None] | None = None) -> RunResult:
@@ -236,31 +243,64 @@ class MainJob:
         with self.recorder.stage(self._progress, "kselftests"):
             for done, (test, selection) in enumerate(chosen):
                 self._progress.count(done, len(chosen), f"tests done, now {test}")
-                self._one(fleet, test, selection)
+                self._one(fleet, builds[test.role], test, selection)
 
-    def _one(self, fleet: Fleet, test: TestId, selection: TestSelection) -> None:
-        now = self.recorder.now()
+    def _one(
+        self, fleet: Fleet, built: KernelBuild, test: TestId, selection: TestSelection
+    ) -> None:
+        """One test of the plan, recorded whatever happens; repeated as the plan says."""
+        now, name = self.recorder.now(), test.role.value
         reason = dict(selection.skip).get(test.test)
         if reason is not None:
-            self.recorder.test(selftest.skipped(test, test.role.value, f"plan: {reason}", now))
+            self.recorder.test(selftest.skipped(test, name, f"plan: {reason}", now))
             return
+        if f"{test.collection}:{test.test}" not in build.kselftest_list(built):
+            why = "named in the plan, but not among the kselftests that were built"
+            self.recorder.test(selftest.missing(test, name, why, now))
+            return
+        policy = RepeatPolicy(0, 0) if fleet.broken(test.role) else self._options.plan.repeats
+        lost: list[InfraError] = []
+        try:
+            result = until_settled(
+                lambda: self._attempt(fleet, test, selection, lost),
+                lambda: fleet.discard(test.role),
+                policy,
+                self._progress.say,
+            )
+        except KernelError as exc:  # its kernel did not come up again; the other role's may
+            self.recorder.failure(failures.from_error(exc))
+            if not any(t.key == str(test) for t in self.recorder.result.tests):
+                self.recorder.test(selftest.not_run(test, name, exc.message, now))
+            return
+        for error in lost:
+            if result.outcome is Outcome.INFRA:
+                self.recorder.failure(failures.from_error(error))
+            else:
+                self.recorder.note(f"{test}: tried again after: {error.message}")
+        self.recorder.settle(result)
+
+    def _attempt(
+        self, fleet: Fleet, test: TestId, selection: TestSelection, lost: list[InfraError]
+    ) -> TestResult:
+        """One attempt, recorded; what the infrastructure did to it is added to `lost`."""
+        now = self.recorder.now()
         try:
             machine = fleet.get(test.role)
-            if f"{test.collection}:{test.test}" not in fleet.installed(test.role):
-                why = "named in the plan, but not among the kselftests that were built"
-                self.recorder.test(selftest.missing(test, machine.name, why, now))
-                return
-            settings = selftest.SelftestSettings(fleet.token, fleet.speed(test.role), self._rules)
+            speed = fleet.speed(test.role)
+            settings = selftest.SelftestSettings(fleet.token, speed, self._rules, self._today)
             result = selftest.run_test(machine, test, selection, self.recorder, settings)
             self._progress.say(
                 f"{result.outcome.value:8} {test} ({result.duration_s:.1f} s)"
                 + (f": {result.reason}" if result.reason else "")
             )
             fleet.after_test(test.role, result)
+            return result
         except InfraError as exc:
-            self.recorder.failure(failures.from_error(exc))
-            self.recorder.test(selftest.not_run(test, test.role.value, exc.message, now))
+            lost.append(exc)
             fleet.discard(test.role)
+            result = selftest.not_run(test, test.role.value, exc.message, now)
+            self.recorder.test(result)
+            return result
 
     def wait_for_interrupt(self, fleet: Fleet) -> None:
         """Leave the machines up, say how to reach them, until Ctrl-C."""

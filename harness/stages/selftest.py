@@ -9,6 +9,7 @@ runner's status and the taint mask come back on the SSH channel, never over the 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import re
 import secrets
 import shlex
@@ -17,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core import attribution, ktap, splat
+from harness.core.known import expect_known
 from harness.core.splat_rules import RuleSet
-from harness.core.verdict import expect_known, judge
+from harness.core.verdict import judge
 from harness.errors import InfraError
 from harness.machines.remote import RemoteMachine
 from harness.model.kernel import KernelBuild
@@ -42,12 +44,13 @@ _STATUS = re.compile(rb"^(?P<nonce>[0-9a-f]+) status=(?P<status>\d+) taint=(\d+)
 class SelftestSettings:
     """token: secret of this run, never sent to a machine (markers carry a MAC made with it).
 
-    speed: how much slower than the reference machine.
+    speed: how much slower than the reference machine. today: for known failures that expire.
     """
 
     token: str
     speed: float
     rules: RuleSet
+    today: datetime.date
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def run_test(
     ran = _execute(machine, test, selection.timeout_s * settings.speed, settings)
     log = _write_log(recorder.run_dir, machine.name, test, ran.output)
     found = _splats(machine, test, ran, settings)
-    outcome, reason, subtests = _judge(test, selection, ran, found)
+    outcome, reason, subtests = _judge(test, selection, ran, found, settings.today)
     result = TestResult(
         machine=machine.name,
         role=test.role.value,
@@ -205,9 +208,13 @@ def _shift(found: Splat, lines: int) -> Splat:
 
 
 def _judge(
-    test: TestId, selection: TestSelection, ran: _Ran, splats: Sequence[SplatRecord]
+    test: TestId,
+    selection: TestSelection,
+    ran: _Ran,
+    splats: Sequence[SplatRecord],
+    today: datetime.date,
 ) -> tuple[Outcome, str, tuple[SubtestResult, ...]]:
-    report = expect_known(ktap.parse(ran.output), selection.known)
+    report = expect_known(ktap.parse(ran.output), selection.known, today)
     root = (test.collection, test.test)
     subtests = tuple(
         SubtestResult(case.id[2:], case.outcome, case.reason)

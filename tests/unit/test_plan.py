@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from harness.core.select import parse_expression
 from harness.errors import UserError
 from harness.layout import PLANS
 from harness.model.kernel import Role
-from harness.model.plan import Topology
+from harness.model.plan import KnownFailure, RepeatPolicy, Topology
 
 MINIMAL = """
 title = "t"
@@ -42,6 +43,56 @@ def test_minimal_plan_has_defaults() -> None:
     assert plan.package == "linux-source-7.3"
     assert plan.collections == ("tsm",)
     assert plan.selections[0].tests == ("*",)
+
+
+def test_repeats_and_flaky_have_defaults_and_keys() -> None:
+    plan = parse_plan(MINIMAL, "p.toml", "p")
+    assert (plan.repeats, plan.flaky_passes) == (RepeatPolicy(1, 1), False)
+    text = 'repeat = 3\ninfra_retries = 0\nflaky = "pass"\n' + MINIMAL
+    plan = parse_plan(text, "p.toml", "p")
+    assert (plan.repeats, plan.flaky_passes) == (RepeatPolicy(3, 0), True)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("repeat = -1", "p.toml: repeat: expected 0 to 100, got -1"),
+        ("repeat = true", "p.toml: repeat: expected a number"),
+        ('infra_retries = "1"', "p.toml: infra_retries: expected a number"),
+        ("infra_retries = 101", "p.toml: infra_retries: expected 0 to 100"),
+        ('flaky = "maybe"', "p.toml: flaky: expected one of fail, pass"),
+    ],
+)
+def test_bad_repeats_are_refused(line: str, message: str) -> None:
+    assert refused(f"{line}\n{MINIMAL}").message.startswith(message)
+
+
+def test_known_failures_have_a_reason_and_maybe_a_last_day() -> None:
+    text = MINIMAL + (
+        'known = { "a:*" = "always", "b:x" = { reason = "bug 7", until = 2027-01-31 },'
+        ' "c:*" = { reason = "bug 8" } }\n'
+    )
+    assert parse_plan(text, "", "").selections[0].known == (
+        KnownFailure("a:*", "always"),
+        KnownFailure("b:x", "bug 7", datetime.date(2027, 1, 31)),
+        KnownFailure("c:*", "bug 8"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("3", "p.toml: tests[0].known.a:*: expected a reason, or {"),
+        ('""', "p.toml: tests[0].known.a:*: the reason is empty"),
+        ("{ until = 2027-01-31 }", "p.toml: tests[0].known.a:*.reason: missing"),
+        ('{ reason = "r", until = "2027-01-31" }', "p.toml: tests[0].known.a:*.until: expected a"),
+        ('{ reason = "r", until = 2027-01-31T10:00:00 }', "p.toml: tests[0].known.a:*.until: "),
+        ('{ reason = "r", unti = 2027-01-31 }', "p.toml: tests[0].known.a:*.unti: unknown key"),
+        ('{ reason = "r", until = 2027-02-31 }', "p.toml: "),
+    ],
+)
+def test_bad_known_failures_are_refused(entry: str, message: str) -> None:
+    assert refused(f'{MINIMAL}known = {{ "a:*" = {entry} }}\n').message.startswith(message)
 
 
 def test_misspelt_key_is_named_with_a_hint() -> None:

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 
 import pytest
 
-from harness.core.verdict import expect_known, judge, verdict
+from harness.core.known import expect_known, expired_notes
+from harness.core.verdict import judge, verdict
+from harness.model.kernel import Role
+from harness.model.plan import KnownFailure, TestSelection
 from harness.model.results import (
     Failure,
     KtapCase,
@@ -105,19 +109,70 @@ def test_skip_and_xfail_is_an_xfail() -> None:
     assert found == (Outcome.XFAIL, "known")
 
 
+TODAY = datetime.date(2026, 11, 22)
+KNOWN = (KnownFailure("a:s0", "reason"),)
+
+
 def test_a_known_failure_is_an_xfail_and_its_pass_is_noticed() -> None:
-    known = (("a:s0", "reason"),)
-    failed = expect_known(report((Outcome.FAIL, ""), (Outcome.PASS, "")), known)
+    failed = expect_known(report((Outcome.FAIL, ""), (Outcome.PASS, "")), KNOWN, TODAY)
     assert judge(failed, 1, ()) == (Outcome.PASS, "")
     assert failed.cases[0].outcome is Outcome.XFAIL
     assert failed.cases[0].reason == "known: reason"
-    passed = expect_known(report((Outcome.PASS, ""), (Outcome.PASS, "")), known)
+    passed = expect_known(report((Outcome.PASS, ""), (Outcome.PASS, "")), KNOWN, TODAY)
     assert judge(passed, 0, ())[0] is Outcome.XPASS
 
 
 def test_a_known_failure_excuses_no_other_and_no_crash() -> None:
-    known = (("a:s0", "reason"),)
-    both = expect_known(report((Outcome.FAIL, ""), (Outcome.FAIL, "")), known)
+    both = expect_known(report((Outcome.FAIL, ""), (Outcome.FAIL, "")), KNOWN, TODAY)
     assert judge(both, 1, ())[0] is Outcome.FAIL
-    hung = expect_known(report((Outcome.TIMEOUT, "")), known)
+    hung = expect_known(report((Outcome.TIMEOUT, "")), KNOWN, TODAY)
     assert judge(hung, 1, ())[0] is Outcome.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("until", "outcome"),
+    [
+        (TODAY - datetime.timedelta(days=1), Outcome.FAIL),
+        (TODAY, Outcome.PASS),  # its last day counts
+        (TODAY + datetime.timedelta(days=1), Outcome.PASS),
+    ],
+)
+def test_a_known_failure_ends_with_its_last_day(until: datetime.date, outcome: Outcome) -> None:
+    known = (KnownFailure("a:s0", "bug 7", until),)
+    found = expect_known(report((Outcome.FAIL, "x != y"), (Outcome.PASS, "")), known, TODAY)
+    assert judge(found, 1, ())[0] is outcome
+
+
+def test_an_expired_entry_is_said_beside_the_failure_and_changes_no_pass() -> None:
+    known = (KnownFailure("a:*", "bug 7", datetime.date(2026, 1, 31)),)
+    found = expect_known(report((Outcome.FAIL, "x != y"), (Outcome.PASS, "")), known, TODAY)
+    assert judge(found, 1, ()) == (
+        Outcome.FAIL,
+        "s0: x != y; no longer excused: the known failure expired on 2026-01-31 (bug 7)",
+    )
+    assert found.cases[1].outcome is Outcome.PASS
+
+
+def test_an_entry_in_force_counts_beside_an_expired_one() -> None:
+    known = (KnownFailure("a:*", "old", datetime.date(2026, 1, 31)), *KNOWN)
+    found = expect_known(report((Outcome.FAIL, "")), known, TODAY)
+    assert (found.cases[0].outcome, found.cases[0].reason) == (Outcome.XFAIL, "known: reason")
+
+
+def test_expired_entries_are_noted_for_the_run() -> None:
+    known = (*KNOWN, KnownFailure("b:*", "bug 7", datetime.date(2026, 1, 31)))
+    selection = TestSelection(Role.GUEST, "tsm", ("*",), (), 60.0, known)
+    assert expired_notes((selection, selection), TODAY) == (
+        "guest:tsm:b:*: no longer excused: the known failure expired on 2026-01-31 (bug 7)",
+    )
+    assert expired_notes((selection,), datetime.date(2026, 1, 31)) == ()
+
+
+def test_flaky_fails_a_run_unless_the_plan_says_otherwise() -> None:
+    flaky = ran(Outcome.FLAKY)
+    assert verdict(flaky) is Verdict.FAIL
+    assert verdict(replace(flaky, flaky_passes=True)) is Verdict.PASS
+    worse = replace(ran(Outcome.FLAKY, Outcome.FAIL), flaky_passes=True)
+    assert verdict(worse) is Verdict.FAIL
+    splat = replace(flaky, flaky_passes=True, splats=(SPLAT,))
+    assert verdict(splat) is Verdict.FAIL, "a splat is never excused"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -78,7 +79,7 @@ def run(machine: QemuMachine, recorder: Recorder, name: str) -> TestResult:
     rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
     timeout_s = 5.0 if name == "hangs" else 120.0
     selection = TestSelection(Role.GUEST, "faults", ("*",), (), timeout_s)
-    settings = selftest.SelftestSettings("0123456789abcdef", 1.0, rules)
+    settings = selftest.SelftestSettings("0123456789abcdef", 1.0, rules, datetime.date.today())
     test = TestId(Role.GUEST, "faults", name)
     return selftest.run_test(machine, test, selection, recorder, settings)
 
