@@ -196,7 +196,6 @@ def test_deploy_of_another_kernel_than_the_build_says(
     assert machine.deployed is assets.build
 
 
-@pytest.mark.skip(reason="failed in its last runs, cause not found: see docs/running.md")
 def test_lab_machine(make_vm: MakeVm, spec: VmSpec, assets: Assets, setup: QemuSetup) -> None:
     """A VM stands in for the lab machine; it is reached by SSH alone."""
     vm = make_vm(replace(spec, name="metal"))
@@ -220,10 +219,11 @@ def test_lab_machine(make_vm: MakeVm, spec: VmSpec, assets: Assets, setup: QemuS
     finally:
         lab.close()
         lab.close()
-    assert vm.run("true", timeout_s=30).exit_status == 0
+    # its own connection went with the kernel that was left; the machine itself stays up
+    assert vm.answers()
+    assert vm.running_build_id() == assets.build.build_id
 
 
-@pytest.mark.skip(reason="failed in its last runs, cause not found: see docs/running.md")
 def test_pair(make_vm: MakeVm, spec: VmSpec, assets: Assets, setup: QemuSetup) -> None:
     """Own kernel, kexec, nested guest, its panic and restart, the host machine's death."""
     host = make_vm(
