@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""report.html: one file, no script, no external resource; for a phone as for a desktop."""
+"""report.html: one file, no external resource; for a phone as for a desktop.
+
+Its one script (templates/report.js) only filters and opens; the page's policy admits that script by
+its hash and no other, so nothing that a log holds can ever run.
+"""
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 
 from harness.model.kernel import ConfigRow
 from harness.model.results import (
+    Change,
     Failure,
     KernelRecord,
     MachineRecord,
@@ -23,13 +32,14 @@ from harness.model.results import (
     SubtestResult,
     TestResult,
 )
-from harness.report import atomic, summary, timeline
+from harness.report import atomic, consoles, events, history, matrix, summary, timeline
 from harness.report.text import Excerpt, clean, clip, duration, one_line, plural, read_log
 
 LOG_LIMIT = 64 * 1024  # bytes of one log
 TOTAL_LIMIT = 3 * 1024 * 1024  # bytes of all logs in one report
 _SUBTEST_LIMIT = 2000  # subtests listed per test
 _TEST_LIMIT = 5000
+_CHANGE_LIMIT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,7 @@ class TestView:
     counts: str  # of subtests, "" without any
     splats: tuple[tuple[str, SplatRecord], ...]  # (anchor, record)
     log: Excerpt  # read for bad tests only
+    console: str = ""  # anchor of its begin marker among the consoles
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +115,19 @@ def render(result: RunResult, run_dir: Path) -> str:
     """The page. Missing or unreadable logs show as a note, never as an error."""
     logs = LogReader(run_dir)
     splats = [(f"splat-{i}", record) for i, record in enumerate(result.splats, 1)]
+    machine_consoles, console_notes = consoles.load(result, run_dir, [name for name, _ in splats])
     failures = [
         FailureView(failure, f"failure-{i}", logs.read("" if failure.excerpt else failure.log))
         for i, failure in enumerate(result.failures, 1)
     ]
     bad = [
-        _test_view(test, f"bad-{i}", splats, logs)
+        _test_view(test, f"bad-{i}", splats, logs, machine_consoles)
         for i, test in enumerate(summary.bad_tests(result), 1)
     ]
+    groups = _groups(result)
+    group_ids = {name: f"group-{i}" for i, name in enumerate(groups, 1)}
+    log = events.merged(result, run_dir, machine_consoles, _anchors(splats, bad))
+    changes = result.baseline.cases if result.baseline else ()
     return _template().render(
         run=result,
         sentence=summary.sentence(result),
@@ -123,17 +139,54 @@ def render(result: RunResult, run_dir: Path) -> str:
         failures=failures,
         bad=bad,
         splats=splats,
+        splat_lines={
+            splat: f"{c.anchor}-{line}" for c in machine_consoles for line, splat in c.hot.items()
+        },
+        matrix=matrix.layout(result, group_ids),
+        changes=changes[:_CHANGE_LIMIT],
+        hidden_changes=max(len(changes) - _CHANGE_LIMIT, 0),
+        events=log,
+        sources={name: number for number, name in enumerate(log.sources)},
+        consoles=machine_consoles,
+        console_notes=console_notes,
         kernels=[_kernel_view(kernel, logs) for kernel in result.kernels],
         machines=result.machines,
-        groups=_groups(result),
+        groups=groups,
+        group_ids=group_ids,
         hidden_tests=max(len(result.tests) - _TEST_LIMIT, 0),
-        timeline=timeline.layout(result),
-        row_px=timeline.ROW_PX,
+        bars=timeline.layout(result),
+        history=history.layout(result),
+        plot_px=history.HEIGHT_PX,
         beside=[name for name in _BESIDE if (run_dir / name).is_file()],
+        script=Markup(_script()),
+        script_hash=_script_hash(),
     )
 
 
-_BESIDE = ("result.json", "junit.xml", "reproduce.sh", "platform.jsonl")
+def _anchors(splats: Sequence[tuple[str, SplatRecord]], bad: Sequence[TestView]) -> events.Anchors:
+    tests = {(v.test.key, v.test.attempt, v.test.started_s): f"#{v.anchor}" for v in bad}
+    return events.Anchors(tests, tuple(name for name, _ in splats))
+
+
+@functools.cache
+def _script() -> str:
+    file = resources.files("harness.report").joinpath("templates", "report.js")
+    return file.read_text(encoding="utf-8")
+
+
+def _script_hash() -> str:
+    """The page's one script as its policy names it (CSP level 2, hash source)."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
+
+
+_BESIDE = (
+    "result.json",
+    "junit.xml",
+    "summary.md",
+    "kcidb.json",
+    "reproduce.sh",
+    "platform.jsonl",
+)
 
 
 def _banner(result: RunResult) -> str:
@@ -157,6 +210,7 @@ def _test_view(
     anchor: str,
     splats: Sequence[tuple[str, SplatRecord]],
     logs: LogReader | None,
+    machine_consoles: Sequence[consoles.MachineConsole] = (),
 ) -> TestView:
     name = f"{test.collection}:{test.test}"
     shown = test.subtests[:_SUBTEST_LIMIT]
@@ -170,7 +224,18 @@ def _test_view(
         counts=_subtest_counts(test),
         splats=tuple((a, r) for a, r in splats if r.test == name and r.role in (test.role, "")),
         log=logs.read(test.log) if logs else Excerpt(""),
+        console=_console_anchor(test, machine_consoles),
     )
+
+
+def _console_anchor(test: TestResult, found: Sequence[consoles.MachineConsole]) -> str:
+    """Where the test begins on its machine's console, "" when that line is not on the page."""
+    for console in found:
+        for window in console.windows:
+            here = console.machine == test.machine and window.key == test.key
+            if here and window.started_s >= test.started_s and window.first in console.shown:
+                return f"{console.anchor}-{window.first}"
+    return ""
 
 
 def _subtest_counts(test: TestResult) -> str:
@@ -199,6 +264,19 @@ def _href(relative: str) -> str:
     if not relative or relative.startswith("/") or ".." in parts or "\\" in relative:
         return ""
     return "./" + quote(relative, errors="replace")
+
+
+_CHANGE_TONES = {
+    Change.NEW_FAILURE: "bad",
+    Change.MISSING: "warn",
+    Change.FLAKY: "warn",
+    Change.STILL_FAILING: "bad",
+    Change.FIXED: "ok",
+}
+
+
+def _change_tone(change: Change) -> str:
+    return _CHANGE_TONES.get(change, "skip")
 
 
 def _machine_note(machine: MachineRecord) -> str:
@@ -232,6 +310,7 @@ def _template() -> jinja2.Template:
         plural=plural,
         clipped=lambda text: clip(clean(text), LOG_LIMIT).text,
         tone=timeline.tone,
+        change_tone=_change_tone,
         href=_href,
         machine_note=_machine_note,
         shell_words=_shell_words,
