@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
 
+from harness.core.platform_plan import (
+    cells,
+    check_matrix,
+    parse_axes,
+    parse_expectation,
+    parse_platform,
+)
 from harness.core.select import Expression
+from harness.core.toml_table import Table
 from harness.errors import UserError
 from harness.model.kernel import Role
 from harness.model.plan import (
@@ -22,49 +28,10 @@ from harness.model.plan import (
     Topology,
     VmSize,
 )
+from harness.model.platform import PlatformCell
 
 _MAX_PAIR_MIB = 3072
 MAX_REPEAT = 100
-
-
-class _Table:
-    """A TOML table whose every access names the file and key when it fails."""
-
-    def __init__(self, where: str, path: str, data: Mapping[str, Any]) -> None:
-        self.where = where
-        self.path = path
-        self.data = data
-
-    def error(self, key: str, expected: str) -> UserError:
-        name = f"{self.path}.{key}" if self.path else key
-        return UserError(f"{self.where}: {name}: {expected}")
-
-    def known(self, *keys: str) -> None:
-        for key in self.data:
-            if key not in keys:
-                near = difflib.get_close_matches(key, keys, 1)
-                hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(keys)}"
-                name = f"{self.path}.{key}" if self.path else key
-                raise UserError(f"{self.where}: {name}: unknown key", hint=hint)
-
-    def get(self, key: str, kind: type, expected: str, default: Any = None) -> Any:
-        value = self.data.get(key, default)
-        if value is None:
-            raise self.error(key, f"missing, expected {expected}")
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.error(key, f"expected {expected}, got {value!r}")
-        return value
-
-    def choice(self, key: str, choices: Iterable[str], default: str | None = None) -> str:
-        allowed = list(choices)
-        value = self.get(key, str, f"one of {', '.join(allowed)}", default)
-        if value not in allowed:
-            raise self.error(key, f"expected one of {', '.join(allowed)}, got {value!r}")
-        return str(value)
-
-    def table(self, key: str) -> _Table:
-        path = f"{self.path}.{key}" if self.path else key
-        return _Table(self.where, path, self.get(key, dict, "a table", {}))
 
 
 def parse_plan(text: str, where: str, name: str) -> Plan:
@@ -73,14 +40,14 @@ def parse_plan(text: str, where: str, name: str) -> Plan:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise UserError(f"{where}: {exc}", hint="see configs/plans/default.toml") from exc
-    top = _Table(where, "", data)
+    top = Table(where, "", data)
     top.known(
         "title", "topology", "source", "kernel", "machines", "tests",
-        "repeat", "infra_retries", "flaky",
+        "repeat", "infra_retries", "flaky", "platform", "note",
     )  # fmt: skip
     source, kernel, machines = top.table("source"), top.table("kernel"), top.table("machines")
     source.known("package")
-    kernel.known("debug")
+    kernel.known("debug", "options")
     machines.known("host", "guest")
     plan = Plan(
         name=name,
@@ -91,14 +58,18 @@ def parse_plan(text: str, where: str, name: str) -> Plan:
         host=_size(machines.table("host"), 2304),
         guest=_size(machines.table("guest"), 768),
         selections=tuple(
-            _selection(_Table(where, f"tests[{index}]", entry))
+            _selection(Table(where, f"tests[{index}]", entry))
             for index, entry in enumerate(top.get("tests", list, "an array of tables"))
         ),
         repeats=RepeatPolicy(_times(top, "repeat"), _times(top, "infra_retries")),
         flaky_passes=top.choice("flaky", ("fail", "pass"), "fail") == "pass",
+        platform=parse_platform(top.table("platform")) if "platform" in top.data else None,
+        options=_options(kernel.table("options")),
+        note=" ".join(top.get("note", str, "text", "").split()),
     )
     if not plan.selections:
         raise top.error("tests", "empty: a plan without tests proves nothing")
+    _check_platform(top, plan)
     if plan.host.memory_mib > _MAX_PAIR_MIB:
         raise machines.error("host.memory_mib", f"at most {_MAX_PAIR_MIB}")
     if plan.topology is Topology.PAIR and plan.guest.memory_mib > plan.host.memory_mib - 512:
@@ -106,14 +77,41 @@ def parse_plan(text: str, where: str, name: str) -> Plan:
     return plan
 
 
-def _times(table: _Table, key: str) -> int:
+def _check_platform(top: Table, plan: Plan) -> None:
+    if plan.platform is None:
+        for index, selection in enumerate(plan.selections):
+            if selection.axes or selection.expect.faults:
+                raise top.error(f"tests[{index}]", "needs the [platform] table, which is missing")
+        return
+    if plan.topology is not Topology.SOLO:
+        raise top.error("platform", "only in topology solo: in pair there is no platform yet")
+    axes = {f"tests[{index}]": one.axes for index, one in enumerate(plan.selections)}
+    check_matrix(top.table("platform"), plan.platform, axes)
+
+
+def _options(table: Table) -> tuple[tuple[Role, str, str], ...]:
+    """guest = { SYMBOL = "y" }: one role's, since a symbol of one series is not in the other."""
+    table.known(*(role.value for role in Role))
+    found = []
+    for role in Role:
+        own = table.table(role.value)
+        for symbol, value in own.data.items():
+            if symbol.startswith("CONFIG_"):
+                raise own.error(symbol, f"without CONFIG_: {symbol.removeprefix('CONFIG_')}")
+            if not isinstance(value, str) or not value or "\n" in value:
+                raise own.error(symbol, f'expected text such as "y", "n" or "64", got {value!r}')
+            found.append((role, symbol, value))
+    return tuple(found)
+
+
+def _times(table: Table, key: str) -> int:
     value: int = table.get(key, int, f"a number from 0 to {MAX_REPEAT}", 1)
     if not 0 <= value <= MAX_REPEAT:
         raise table.error(key, f"expected 0 to {MAX_REPEAT}, got {value}")
     return value
 
 
-def _size(table: _Table, default_mib: int) -> VmSize:
+def _size(table: Table, default_mib: int) -> VmSize:
     table.known("memory_mib", "cpus")
     size = VmSize(
         table.get("memory_mib", int, "a number of MiB", default_mib),
@@ -126,8 +124,10 @@ def _size(table: _Table, default_mib: int) -> VmSize:
     return size
 
 
-def _selection(table: _Table) -> TestSelection:
-    table.known("role", "collection", "tests", "skip", "timeout_s", "known", "sysctl")
+def _selection(table: Table) -> TestSelection:
+    table.known(
+        "role", "collection", "tests", "skip", "timeout_s", "known", "sysctl", "platform", "expect"
+    )
     skip = table.table("skip").data
     timeout = table.get("timeout_s", (int, float), "seconds", 60)  # type: ignore[arg-type]
     if timeout <= 0:
@@ -140,10 +140,12 @@ def _selection(table: _Table) -> TestSelection:
         timeout_s=float(timeout),
         known=tuple(_known(table.table("known"), pattern) for pattern in table.table("known").data),
         sysctl=tuple((name, str(v)) for name, v in table.table("sysctl").data.items()),
+        axes=parse_axes(table.table("platform")),
+        expect=parse_expectation(table.table("expect")),
     )
 
 
-def _known(table: _Table, pattern: str) -> KnownFailure:
+def _known(table: Table, pattern: str) -> KnownFailure:
     """`pattern` = "reason", or { reason = "...", until = 2027-01-31 }."""
     expected = 'a reason, or { reason = "...", until = YYYY-MM-DD }'
     value = table.get(pattern, (str, dict), expected)  # type: ignore[arg-type]
@@ -162,28 +164,49 @@ def _known(table: _Table, pattern: str) -> KnownFailure:
     return KnownFailure(pattern, reason, until)
 
 
+def matrix(plan: Plan, selection: TestSelection) -> tuple[PlatformCell | None, ...]:
+    """The cells in which the tests of a selection run; (None,) without a platform."""
+    if plan.platform is None or selection.role is not Role.GUEST:
+        return (None,)
+    return cells(plan.platform, selection.axes)
+
+
+def all_cells(plan: Plan) -> dict[str, PlatformCell]:
+    """Every cell of the plan by name, in the order in which they run."""
+    found = (cell for selection in plan.selections for cell in matrix(plan, selection))
+    return {cell.name: cell for cell in found if cell is not None}
+
+
 def choose_tests(
     plan: Plan, built: Mapping[Role, Iterable[str]], expression: Expression | None
 ) -> tuple[tuple[TestId, TestSelection], ...]:
-    """The tests to run, in plan order. built: per role, "collection:test" lines as installed.
+    """The tests to run, in plan order, cell by cell of the platform's matrix.
 
-    A test named in the plan that was not built is chosen all the same: it then ends as MISSING,
-    never silently dropped. Roles absent from `built` are not part of this run.
+    built: per role, "collection:test" lines as installed. A test named in the plan that was not
+    built is chosen all the same: it then ends as MISSING, never silently dropped. Roles absent from
+    `built` are not part of this run.
     """
     chosen: dict[TestId, TestSelection] = {}
     for selection in plan.selections:
         if selection.role not in built:
             continue
-        available = [
-            line.split(":", 1)[1]
-            for line in built[selection.role]
-            if line.split(":", 1)[0] == selection.collection
-        ]
-        for pattern in selection.tests:
-            names = [name for name in available if fnmatchcase(name, pattern)]
-            literal = not any(char in pattern for char in "*?[")
-            for name in names or ([pattern] if literal else []):
-                test = TestId(selection.role, selection.collection, name)
+        for name in _names(selection, built[selection.role]):
+            for cell in matrix(plan, selection):
+                cell_name = cell.name if cell is not None else ""
+                test = TestId(selection.role, selection.collection, name, cell_name)
                 if expression is None or expression.matches(str(test)):
                     chosen.setdefault(test, selection)
-    return tuple(chosen.items())
+    order = {name: rank for rank, name in enumerate(all_cells(plan))}
+    # stable: within a cell the plan's order stays, and each cell needs its machine once
+    return tuple(sorted(chosen.items(), key=lambda item: order.get(item[0].cell, -1)))
+
+
+def _names(selection: TestSelection, built: Iterable[str]) -> Iterable[str]:
+    """The tests that a selection's patterns name, and those that it names outright."""
+    available = [
+        line.split(":", 1)[1] for line in built if line.split(":", 1)[0] == selection.collection
+    ]
+    for pattern in selection.tests:
+        names = [name for name in available if fnmatchcase(name, pattern)]
+        literal = not any(char in pattern for char in "*?[")
+        yield from names or ([pattern] if literal else [])

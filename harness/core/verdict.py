@@ -37,7 +37,7 @@ def verdict(result: RunResult) -> Verdict:
     excused = {Outcome.INFRA} | ({Outcome.FLAKY} if result.flaky_passes else set())
     bad_tests = [t for t in result.tests if not t.outcome.good and t.outcome not in excused]
     kernel_failures = [f for f in result.failures if f.kind not in _INFRA_FAILURES]
-    if bad_tests or kernel_failures or result.splats:
+    if bad_tests or kernel_failures or any(not s.expected for s in result.splats):
         return Verdict.FAIL
     infra = any(t.outcome is Outcome.INFRA for t in result.tests)
     if infra or result.failures or not _anything_passed(result):

@@ -31,20 +31,31 @@ def read(path: Path) -> list[dict[str, Any]]:
 
     Raises InfraError when the file is missing or a complete line is not a record.
     """
+    return read_from(path, 0)[0]
+
+
+def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """The complete records from a byte on, and the byte where the next one will begin.
+
+    offset: 0, or what an earlier call gave. Errors as for read().
+    """
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            file.seek(offset)
+            text = file.read()
     except OSError as exc:
         raise InfraError(f"event log: {exc}") from exc
+    complete = text[: text.rfind(b"\n") + 1]
     records = []
-    for number, line in enumerate(text.split(b"\n")[:-1], 1):
+    for number, line in enumerate(complete.split(b"\n")[:-1], 1):
         try:
             record = json.loads(line)
         except ValueError as exc:
-            raise InfraError(f"{path}:{number}: not JSON: {exc}") from exc
+            raise InfraError(f"{path}:{offset}+{number}: not JSON: {exc}") from exc
         if not isinstance(record, dict) or "event" not in record:
-            raise InfraError(f"{path}:{number}: not an event record")
+            raise InfraError(f"{path}:{offset}+{number}: not an event record")
         records.append(record)
-    return records
+    return records, offset + len(complete)
 
 
 def judge(

@@ -40,6 +40,10 @@ def _ignore(path: Path) -> None:
     del path
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class QemuSetup:
     """What all VMs of a run share.
@@ -62,19 +66,25 @@ class QemuMachine(RemoteMachine):
     """A QEMU process of this controller. Build it, then start() it, and close() it in any case.
 
     under_test: the kernel that spec.kernel holds, when it is one of ours: it is then proved by its
-    build id, and its failure to boot is a KernelError instead of a MachineError.
+    build id, and its failure to boot is a KernelError instead of a MachineError. lost: tells that
+    something which the machine needs is gone (its emulated platform), so that nobody waits for it.
     """
 
     kind = "qemu"
 
     def __init__(
-        self, spec: VmSpec, setup: QemuSetup, under_test: KernelBuild | None = None
+        self,
+        spec: VmSpec,
+        setup: QemuSetup,
+        under_test: KernelBuild | None = None,
+        lost: Callable[[], bool] = _never,
     ) -> None:
         self.accel = setup.accel
         self.argv: tuple[str, ...] = ()
         self._spec = spec
         self._setup = setup
         self._under_test = under_test
+        self._lost = lost
         self._host_key = generate_key()
         self._child: Child | None = None
         self._qmp: Qmp | None = None
@@ -120,6 +130,9 @@ class QemuMachine(RemoteMachine):
 
     def gone(self) -> bool:
         return self._child is None or not self._child.alive()
+
+    def down(self) -> bool:
+        return super().down() or self._lost()
 
     def end_report(self, *, ssh_alive: bool, console_alive: bool) -> EndReport:
         alive = not self.gone()

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from harness.model.kernel import Role
+from harness.model.platform import NOTHING_EXPECTED, Expectation, PlatformPlan
 
 
 class Topology(StrEnum):
@@ -40,6 +41,8 @@ class TestSelection:
     timeout_s: float  # per test, on a machine of reference speed
     known: tuple[KnownFailure, ...] = ()
     sysctl: tuple[tuple[str, str], ...] = ()  # set on the machine before each of these tests
+    axes: tuple[tuple[str, tuple[str | int, ...]], ...] = ()  # of the platform, for these tests
+    expect: Expectation = NOTHING_EXPECTED  # what these tests must show: a negative control
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class Plan:
     selections: tuple[TestSelection, ...]
     repeats: RepeatPolicy = RepeatPolicy()
     flaky_passes: bool = False  # a test that failed and passed when repeated fails no run
+    platform: PlatformPlan | None = None  # the emulated platform, in solo
+    options: tuple[tuple[Role, str, str], ...] = ()  # (role, symbol, value): CONFIG_symbol=value
+    note: str = ""  # what a reader of the report should know
 
     @property
     def collections(self) -> tuple[str, ...]:
@@ -82,13 +88,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class TestId:
-    """One kselftest program to run."""
+    """One kselftest program to run. cell: of the platform's matrix, "" without a platform."""
 
     __test__: ClassVar[bool] = False
 
     role: Role
     collection: str
     test: str
+    cell: str = ""
 
     def __str__(self) -> str:
-        return f"{self.role}:{self.collection}:{self.test}"
+        name = f"{self.role}:{self.collection}:{self.test}"
+        return f"{name}@{self.cell}" if self.cell else name

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from harness.model.kernel import ConfigRow
+from harness.model.platform import CellRecord, PlatformEvents
 
 
 class Outcome(StrEnum):
@@ -87,6 +88,7 @@ class SplatRecord:
     test: str  # "collection:test", or "" when between tests
     splat: Splat
     text: str  # the raw lines
+    expected: bool = False  # a negative control had to show it
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +139,17 @@ class TestResult:
     taint_before: int = 0
     taint_after: int = 0
     attempts: tuple[Attempt, ...] = ()
+    cell: str = ""  # of the platform's matrix
+    platform: PlatformEvents | None = None  # None: the machine had no platform
+
+    @property
+    def program(self) -> str:
+        """ "test", or "test@cell": what tells it from the same program in another cell."""
+        return f"{self.test}@{self.cell}" if self.cell else self.test
 
     @property
     def key(self) -> str:
-        return f"{self.role}:{self.collection}:{self.test}"
+        return f"{self.role}:{self.collection}:{self.program}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +326,7 @@ class RunResult:
     baseline: Baseline | None = None  # None: nothing to compare with
     slower: tuple[SlowDown, ...] = ()
     history: tuple[TestHistory, ...] = ()
+    cells: tuple[CellRecord, ...] = ()  # of the platform's matrix, in the order they were run
 
 
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INFRA: 2}

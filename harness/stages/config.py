@@ -12,9 +12,10 @@ import difflib
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.adapters.kbuild import ARCH, Kbuild, compiler_identity, kselftest_collections
 from harness.adapters.store import ArtifactStore
@@ -35,6 +36,7 @@ from harness.model.progress import Progress
 
 RECIPE = 1  # part of the key: raise it when the way a configuration is made changes
 _KIND = "config"
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 _SCRATCH = ".config.next"  # the warm .config must not be touched while a new one is made
 
 
@@ -46,18 +48,27 @@ def configure(
     progress: Progress,
     *,
     own_series: bool = True,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> tuple[ConfigProof, str]:
     """The proof, and the hash of the configuration; `build/.config` holds it afterwards.
 
     own_series: the harness's series are applied, so what its kselftests ask for must stick; without
-    them the symbols may be absent, and the tests skip.
+    them the symbols may be absent, and the tests skip. options: symbol (without CONFIG_) -> value,
+    what the plan itself asks for.
 
     ConfigError (detail: ConfigProof) when a binding request did not stick; UserError for a
     malformed fragment or an unknown collection; BuildError when Kconfig itself fails. An unchanged
     configuration comes from the store without a make.
     """
     _check_collections(tree, collections)
-    merged = merge([*_fragments(fragments), *_kselftest_requests(tree, collections, own_series)])
+    asked = "".join(f"CONFIG_{symbol}={value}\n" for symbol, value in options.items())
+    merged = merge(
+        [
+            *_fragments(fragments),
+            *_kselftest_requests(tree, collections, own_series),
+            parse_fragment("the plan's kernel.options", asked),
+        ]
+    )
     for line in merged.overrides:
         progress.say(f"{tree.role}: {line}")
     key = _key(tree, merged)

@@ -21,9 +21,10 @@ from harness.adapters.rootfs import RootImage
 from harness.adapters.ssh import SshEndpoint
 from harness.adapters.ssh_keys import SshKey, generate_key
 from harness.core.attribution import attribute
+from harness.core.plan import all_cells
 from harness.core.splat import excerpt, find_splats
 from harness.core.splat_rules import RuleSet
-from harness.errors import InfraError, KernelError
+from harness.errors import HarnessError, InfraError, KernelError, MachineError
 from harness.machines.nested import NestedMachine, image_serial
 from harness.machines.qemu import QemuMachine, QemuSetup
 from harness.model.kernel import KernelBuild, Role
@@ -33,6 +34,7 @@ from harness.model.plan import Topology, VmSize
 from harness.model.progress import Progress
 from harness.model.results import Failure, MachineRecord, Outcome, SplatRecord, TestResult
 from harness.stages import selftest
+from harness.stages.platform import PlatformStage
 from harness.stages.provision import Provisions
 from harness.stages.recorder import Recorder
 
@@ -51,6 +53,7 @@ class _Slot:
 
     machine: VmMachine
     installed: tuple[str, ...] = ()
+    cell: str = ""  # of the platform's matrix
 
 
 class Fleet:
@@ -76,11 +79,14 @@ class Fleet:
         self._rules = rules
         self._live = live
         self._slots: dict[Role, _Slot] = {}
-        self._broken: dict[Role, str] = {}
+        self._broken: dict[tuple[Role, str], str] = {}
         self._boots: dict[Role, int] = {}
         self._key = generate_key()
         self._key_file = _write_key(recorder.run_dir, self._key)
         live.add_path(self._key_file)
+        self.platform: PlatformStage | None = None
+        if options.plan.platform is not None:
+            self.platform = PlatformStage(all_cells(options.plan), recorder, live.add_path)
         self.accel = self._probe()
         recorder.environment(
             qemu=f"{provisions.qemu.version} ({provisions.qemu.origin})",
@@ -91,27 +97,31 @@ class Fleet:
 
     # machines
 
-    def get(self, role: Role) -> VmMachine:
+    def get(self, role: Role, cell: str = "") -> VmMachine:
         """The role's machine, up, on its kernel, with the kselftests installed.
 
+        cell: of the platform's matrix, "" for the first; a machine in another cell is replaced.
         KernelError when its kernel does not come up (and again at each further call: it is not
         tried twice), MachineError when the machine itself fails.
         """
-        if role in self._broken:
-            raise InfraError(f"{role.value}: no machine: {self._broken[role]}")
+        if self.platform is not None and role is Role.GUEST:
+            cell = cell or self.platform.default()
+        if (role, cell) in self._broken:
+            raise InfraError(f"{role.value}: no machine: {self._broken[role, cell]}")
         slot = self._slots.get(role)
-        if slot is not None:
+        if slot is not None and slot.cell == cell:
             return slot.machine
+        self.discard(role)
         try:
-            slot = self._boot(role)
+            slot = self._boot(role, cell)
         except KernelError as exc:
-            self._broken[role] = exc.message.splitlines()[0]
+            self._broken[role, cell] = exc.message.splitlines()[0]
             raise
         return slot.machine
 
-    def broken(self, role: Role) -> bool:
+    def broken(self, role: Role, cell: str = "") -> bool:
         """Whether the role's kernel did not come up: no further attempt is of use."""
-        return role in self._broken
+        return (role, cell) in self._broken
 
     def installed(self, role: Role) -> tuple[str, ...]:
         """The "collection:test" lines on the role's machine."""
@@ -155,6 +165,8 @@ class Fleet:
         """End all machines and search what their consoles say outside of tests."""
         for role in (Role.GUEST, Role.HOST):
             self.discard(role)
+        if self.platform is not None:
+            self.platform.end()
 
     def how_to_reach(self) -> list[str]:
         """For --keep and boot: write ssh-<machine>.json and tell the commands."""
@@ -173,21 +185,26 @@ class Fleet:
         kernel = next(iter(self._builds.values())).image
         return acceleration.probe(self._provisions.qemu, kernel, self._options.cache)
 
-    def _boot(self, role: Role) -> _Slot:
+    def _boot(self, role: Role, cell: str) -> _Slot:
         if role is Role.HOST:
             machine: VmMachine = self._host()
         elif self._options.topology is Topology.SOLO:
-            machine = self._solo_guest()
+            machine = self._solo_guest(cell)
         else:
             machine = self._nested_guest()
-        slot = _Slot(machine)
+        slot = _Slot(machine, cell=cell)
         self._slots[role] = slot
         self._boots[role] = self._boots.get(role, 0) + 1
         try:
             self._bring_up(role, machine)
             slot.installed = selftest.install(machine, self._builds[role])
-        except BaseException:
+        except BaseException as exc:
+            on_platform = self.platform is not None and role is Role.GUEST
+            trouble = self.platform.trouble() if self.platform and on_platform else ""
             self.discard(role)
+            if trouble and isinstance(exc, HarnessError):
+                # a kernel whose devices went away is not to blame
+                raise MachineError(f"{trouble}, while the guest booted") from exc
             raise
         self._record(role, machine, MachineEnd.ALIVE)
         return slot
@@ -247,10 +264,18 @@ class Fleet:
             on_temporary=self._live.add_path,
         )
 
-    def _solo_guest(self) -> QemuMachine:
+    def _solo_guest(self, cell: str) -> QemuMachine:
         build = self._builds[Role.GUEST]
         spec = self._spec(Role.GUEST, self._options.plan.guest, build.image, self._provisions.guest)
-        return QemuMachine(spec, self._setup(self._provisions.qemu, self.accel), build)
+        setup = self._setup(self._provisions.qemu, self.accel)
+        if self.platform is None:
+            return QemuMachine(spec, setup, build)
+        # before the VM: QEMU connects to it when it starts
+        process = self.platform.start(cell)
+        self._progress.say(f"platform: {cell}, pid {process.pid}")
+        append, arguments = process.cell.append, process.qemu_arguments
+        spec = replace(spec, append=append, extra_args=arguments)
+        return QemuMachine(spec, setup, build, process.lost)
 
     def _host(self) -> QemuMachine:
         own, image = self._provisions.own_kernel, self._provisions.host
@@ -282,6 +307,8 @@ class Fleet:
         machine = slot.machine
         end = machine.state() if machine.boots else MachineEnd.NEVER_BOOTED
         machine.close()
+        if self.platform is not None and role is Role.GUEST:
+            self.platform.end()
         self._record(role, machine, end)
         self._scan(role, machine)
 
@@ -312,7 +339,9 @@ class Fleet:
         found = attribute(data, find_splats(data, self._rules), self.token)
         self._recorder.splats(
             tuple(
-                SplatRecord(machine.name, role.value, test, splat, excerpt(data, splat))
+                SplatRecord(
+                    machine.name, role.value, test.partition(":")[2], splat, excerpt(data, splat)
+                )
                 for splat, test in found
                 if (machine.name, splat.start_line) not in known
             )

@@ -78,6 +78,11 @@ class KernelMaker:
                     self._store,
                     self._progress,
                     own_series=tree.role not in self._options.without_builtin,
+                    options={
+                        symbol: value
+                        for role, symbol, value in self._options.plan.options
+                        if role is tree.role
+                    },
                 )
             except ConfigError as exc:
                 if isinstance(exc.detail, ConfigProof):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.core.verdict import exit_code, verdict
 from harness.errors import HarnessError, StorageError
+from harness.model.platform import CellRecord
 from harness.model.progress import Progress
 from harness.model.results import (
     Baseline,
@@ -118,6 +119,12 @@ class Recorder:
         """This run beside earlier ones."""
         with self._lock:
             self._update(replace(self._result, baseline=baseline, slower=slower, history=history))
+
+    def cell(self, record: CellRecord) -> None:
+        """A cell of the platform's matrix, in the place of what was recorded of it before."""
+        with self._lock:
+            cells = {cell.name: cell for cell in self._result.cells} | {record.name: record}
+            self._update(replace(self._result, cells=tuple(cells.values())))
 
     def splats(self, records: tuple[SplatRecord, ...]) -> None:
         with self._lock:

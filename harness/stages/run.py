@@ -78,7 +78,10 @@ class MainJob:
             command=self._options.command,
             expression=self._options.expression,
             flaky_passes=self._options.plan.flaky_passes,
-            notes=expired_notes(self._options.plan.selections, self._today),
+            notes=(
+                *([self._options.plan.note] if self._options.plan.note else []),
+                *expired_notes(self._options.plan.selections, self._today),
+            ),
         )
 
     def execute(self, work: Callable[[MainJob], None] | None = None) -> RunResult:
@@ -238,8 +241,9 @@ class MainJob:
         chosen: tuple[tuple[TestId, TestSelection], ...],
     ) -> None:
         with self.recorder.stage(self._progress, "boot"):
+            first = {test.role: test.cell for test, _ in reversed(chosen)}
             for role in builds:
-                fleet.get(role)
+                fleet.get(role, first.get(role, ""))
         with self.recorder.stage(self._progress, "kselftests"):
             for done, (test, selection) in enumerate(chosen):
                 self._progress.count(done, len(chosen), f"tests done, now {test}")
@@ -258,7 +262,9 @@ class MainJob:
             why = "named in the plan, but not among the kselftests that were built"
             self.recorder.test(selftest.missing(test, name, why, now))
             return
-        policy = RepeatPolicy(0, 0) if fleet.broken(test.role) else self._options.plan.repeats
+        policy = (
+            RepeatPolicy(0, 0) if fleet.broken(test.role, test.cell) else self._options.plan.repeats
+        )
         lost: list[InfraError] = []
         try:
             result = until_settled(
@@ -285,9 +291,11 @@ class MainJob:
         """One attempt, recorded; what the infrastructure did to it is added to `lost`."""
         now = self.recorder.now()
         try:
-            machine = fleet.get(test.role)
-            speed = fleet.speed(test.role)
-            settings = selftest.SelftestSettings(fleet.token, speed, self._rules, self._today)
+            machine = fleet.get(test.role, test.cell)
+            speed, watch = fleet.speed(test.role), fleet.platform if test.cell else None
+            settings = selftest.SelftestSettings(
+                fleet.token, speed, self._rules, self._today, watch
+            )
             result = selftest.run_test(machine, test, selection, self.recorder, settings)
             self._progress.say(
                 f"{result.outcome.value:8} {test} ({result.duration_s:.1f} s)"

@@ -16,6 +16,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from harness.core import attribution, ktap, splat
 from harness.core.known import expect_known
@@ -40,6 +41,18 @@ _GRACE_S = 30.0  # for the runner around a program that has its own timeout
 _STATUS = re.compile(rb"^(?P<nonce>[0-9a-f]+) status=(?P<status>\d+) taint=(\d+),(\d+)$", re.M)
 
 
+class PlatformWatch(Protocol):
+    """The emulated platform's say in the verdict (stages/platform.py)."""
+
+    def begin(self, test: TestId) -> None:
+        """Before a test. MachineError when the platform is gone."""
+
+    def judged(
+        self, result: TestResult, selection: TestSelection, splats: Sequence[SplatRecord]
+    ) -> TestResult:
+        """After a test: its result with what the platform saw meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class SelftestSettings:
     """token: secret of this run, never sent to a machine (markers carry a MAC made with it).
@@ -51,6 +64,7 @@ class SelftestSettings:
     speed: float
     rules: RuleSet
     today: datetime.date
+    platform: PlatformWatch | None = None  # None: the machine has no platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +126,11 @@ def run_test(
         machine.run(
             f"echo {shlex.quote(value)} > {shlex.quote(path)}", timeout_s=_GRACE_S, check=True
         )
+    if settings.platform is not None:
+        settings.platform.begin(test)
     ran = _execute(machine, test, selection.timeout_s * settings.speed, settings)
     log = _write_log(recorder.run_dir, machine.name, test, ran.output)
-    found = _splats(machine, test, ran, settings)
+    found = _splats(machine, test, ran, selection.expect.splats, settings)
     outcome, reason, subtests = _judge(test, selection, ran, found, settings.today)
     result = TestResult(
         machine=machine.name,
@@ -130,7 +146,11 @@ def run_test(
         exit_status=ran.status,
         taint_before=ran.taint[0],
         taint_after=ran.taint[1],
+        cell=test.cell,
     )
+    if settings.platform is not None:
+        result = settings.platform.judged(result, selection, found)
+    recorder.splats(found)
     recorder.test(result)
     return result
 
@@ -139,7 +159,7 @@ def missing(test: TestId, machine: str, reason: str, started_s: float) -> TestRe
     """The result of a program that is in the plan but not among what was built."""
     return TestResult(
         machine, test.role.value, test.collection, test.test, Outcome.MISSING, reason, 0.0,
-        started_s, "",
+        started_s, "", cell=test.cell,
     )  # fmt: skip
 
 
@@ -184,7 +204,11 @@ def _split_status(output: bytes, nonce: str) -> tuple[bytes, int | None, tuple[i
 
 
 def _splats(
-    machine: RemoteMachine, test: TestId, ran: _Ran, settings: SelftestSettings
+    machine: RemoteMachine,
+    test: TestId,
+    ran: _Ran,
+    expected: Sequence[str],
+    settings: SelftestSettings,
 ) -> tuple[SplatRecord, ...]:
     with machine.console.path.open("rb") as file:
         file.seek(ran.console[0])
@@ -195,9 +219,10 @@ def _splats(
         SplatRecord(
             machine=machine.name,
             role=test.role.value,
-            test=f"{test.collection}:{test.test}",
+            test=str(test).partition(":")[2],
             splat=_shift(found, first_line),
             text=splat.excerpt(text, found),
+            expected=found.kind in expected,
         )
         for found in splat.find_splats(text, settings.rules)
     )
@@ -229,7 +254,8 @@ def _judge(
     if ran.status is None:
         why = "it ended the SSH connection that it ran under; the machine lives"
         return Outcome.FAIL, why, subtests
-    outcome, reason = judge(report, ran.status, splats)
+    surprising = [record for record in splats if not record.expected]
+    outcome, reason = judge(report, ran.status, surprising)
     return outcome, reason, subtests
 
 

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Command lines around the platform: its own, and what QEMU needs to have its functions.
+
+The security processor comes first on the bus, so that a guest kernel finds it before the TDIs. The
+TDIs are the functions of one device, as hardware has them: function 0 is the PF0 of the others.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+
+from harness.model.platform import ALL_ONES, PlatformCell
+
+GUEST_PORT = "tsm-guest"
+_PORTS = ("tsm-rp", "tdi-rp")
+# apart from those of the empty root ports
+_CHASSIS = 200
+# where firmware puts them beside two empty root ports, until the guest's LOCK says it better
+_TDI_BUS = "04:00"
+
+
+def platform_argv(cell: PlatformCell, socket_dir: PurePath, log: PurePath) -> list[str]:
+    """The options of `tdisp-harness platform` for a cell (docs/platform.md)."""
+    argv = ["--socket-dir", str(socket_dir), "--log", str(log), "--model", cell.model]
+    argv += ["--vtom", "all-ones" if cell.vtom == ALL_ONES else hex(cell.vtom)]
+    argv += ["--locked-t0", cell.locked_t0, "--bme-clear", cell.bme_clear]
+    argv += ["--c-bit", str(cell.c_bit)]
+    for number in range(cell.tdis):
+        argv += ["--tdi", f"{_TDI_BUS}.{number}"]
+    return argv
+
+
+def sockets(cell: PlatformCell) -> tuple[str, ...]:
+    """The functions that the VM gets, by the names of their sockets, in bus order."""
+    return (GUEST_PORT, *(f"tdi{number}" for number in range(cell.tdis)))
+
+
+def root_ports() -> list[str]:
+    """The QEMU arguments of the two root ports."""
+    argv: list[str] = []
+    for number, port in enumerate(_PORTS):
+        place = f"chassis={_CHASSIS + number},slot={_CHASSIS + number}"
+        argv += ["-device", f"pcie-root-port,id={port},{place}"]
+    return argv
+
+
+def devices(cell: PlatformCell, socket_dir: PurePath) -> tuple[dict[str, object], ...]:
+    """The functions as QEMU's -device and QMP's device_add take them, in bus order."""
+    found = []
+    for name in sockets(cell):
+        tdi = name != GUEST_PORT
+        device: dict[str, object] = {
+            "driver": "vfio-user-pci",
+            "id": f"platform-{name}",
+            "bus": _PORTS[tdi],
+            "addr": f"0.{name.removeprefix('tdi')}" if tdi else "0.0",
+            "rombar": 0,
+            "socket": {"path": str(socket_dir / f"{name}.sock"), "type": "unix"},
+        }
+        if tdi and cell.tdis > 1:
+            device["multifunction"] = True
+        found.append(device)
+    return tuple(found)
+
+
+def qemu_platform(cell: PlatformCell, socket_dir: PurePath) -> tuple[str, ...]:
+    """The further arguments of a VM that has the platform."""
+    argv = root_ports()
+    for device in devices(cell, socket_dir):
+        argv += ["-device", json.dumps(device, separators=(",", ":"))]
+    return tuple(argv)
