@@ -20,11 +20,16 @@ FILES = {"report": "report.html", "JUnit": "junit.xml", "reproduce": "reproduce.
 
 
 def write_all(recorder: Recorder, options: RunOptions, progress: Progress) -> None:
-    """result.json, then every other report; one that cannot be written does not stop the rest."""
+    """result.json, then every other report; one that cannot be written does not stop the rest.
+
+    StorageError when result.json cannot be written: the one on the disk then tells of less.
+    """
     run_dir = recorder.run_dir
-    for attempt in (recorder.save, lambda: write_views(run_dir, recorder.result)):
-        _try(attempt, progress)
-    _try(lambda: _write_reproducer(run_dir, recorder.result, options), progress)
+    try:
+        recorder.save()
+    finally:
+        _try(lambda: write_views(run_dir, recorder.result), progress)
+        _try(lambda: _write_reproducer(run_dir, recorder.result, options), progress)
 
 
 def write_views(run_dir: Path, result: RunResult) -> None:
