@@ -102,6 +102,26 @@ def _add_run(verbs: _Verbs) -> None:
         "-k", dest="expression", default="", metavar="EXPR", help="e.g. 'guest and dma'"
     )
     run.add_argument("--keep", action="store_true", help="leave the machines up until Ctrl-C")
+    run.add_argument(
+        "--repeat",
+        type=int,
+        metavar="N",
+        help="repeat a failed test up to N times, each time on a fresh machine; a pass among them "
+        "makes it FLAKY (default: the plan's, else 1)",
+    )
+    run.add_argument(
+        "--infra-retries",
+        type=int,
+        metavar="N",
+        help="try a test again up to N times after an infrastructure failure (default: the plan's, "
+        "else 1)",
+    )
+    run.add_argument(
+        "--baseline",
+        default="",
+        metavar="RUN",
+        help="compare with this run (default: the last run of the same plan)",
+    )
     _add_kernel_options(run)
 
 
@@ -130,6 +150,19 @@ def _add_reports(verbs: _Verbs) -> None:
     compare.add_argument("a", help="a run's name or directory")
     compare.add_argument("b", help="a run's name or directory")
     compare.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
+    history = verbs.add_parser(
+        "history", help="earlier runs, or the results of one test over them, oldest first"
+    )
+    history.add_argument(
+        "case",
+        nargs="?",
+        default="",
+        metavar="CASE",
+        help="a part of role:collection:test, or a pattern with * and ?; with a / also subtests",
+    )
+    history.add_argument("-n", "--last", type=int, default=20, metavar="N", help="default: 20")
+    history.add_argument("--plan", default="", metavar="NAME", help="runs of this plan only")
+    history.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
 
 
 def _add_platform(verbs: _Verbs) -> None:
@@ -156,6 +189,7 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace, Sequence[str]], int]]:
         "shell": commands.shell,
         "report": commands.report,
         "compare": commands.compare,
+        "history": commands.history,
         "parse": commands.parse,
         "doctor": commands.doctor,
         "platform": lambda options, _: serve.run(options),

@@ -8,17 +8,18 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness import cli, layout
 from harness.core import compare as comparison
 from harness.core import ktap, splat
-from harness.core.plan import parse_plan
+from harness.core.plan import MAX_REPEAT, parse_plan
 from harness.core.splat_rules import load_rules
 from harness.errors import UserError
 from harness.model.kernel import Role, SourceSpec
 from harness.model.options import RunOptions
-from harness.model.plan import Topology
+from harness.model.plan import Plan, Topology
 
 
 def _series(arguments: Sequence[str]) -> tuple[tuple[Role, Path], ...]:
@@ -34,6 +35,20 @@ def _series(arguments: Sequence[str]) -> tuple[tuple[Role, Path], ...]:
     return tuple(found)
 
 
+def _with_repeats(plan: Plan, arguments: argparse.Namespace) -> Plan:
+    """The plan with --repeat and --infra-retries in the place of its own numbers."""
+    given = {}
+    for key in ("repeat", "infra_retries"):
+        value = getattr(arguments, key, None)
+        if value is None:
+            continue
+        if not 0 <= value <= MAX_REPEAT:
+            option = key.replace("_", "-")
+            raise UserError(f"--{option} {value}: expected 0 to {MAX_REPEAT}")
+        given[key] = value
+    return replace(plan, repeats=replace(plan.repeats, **given))
+
+
 def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOptions:
     """The options of `run`, `build` and `boot`; UserError names the option or the plan's key."""
     path = cli.plan_file(arguments.plan)
@@ -44,7 +59,7 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
         raise UserError(f"{path}: {exc.strerror}", hint=f"plans: {known}") from exc
     except UnicodeDecodeError as exc:
         raise UserError(f"{path}: not UTF-8: {exc}") from exc
-    plan = parse_plan(text, str(path), path.stem)
+    plan = _with_repeats(parse_plan(text, str(path), path.stem), arguments)
     if arguments.ref is not None and arguments.tree is None:
         raise UserError("--ref: needs --tree", hint="--ref names a commit of the tree")
     if arguments.jobs < 1:
@@ -69,7 +84,18 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
         jobs=arguments.jobs,
         keep=getattr(arguments, "keep", False),
         command=tuple(command),
+        baseline=_baseline(arguments),
     )
+
+
+def _baseline(arguments: argparse.Namespace) -> str:
+    """--baseline, looked up now: a wrong name must not be told after half an hour."""
+    name: str = getattr(arguments, "baseline", "")
+    if name:
+        from harness.stages import history  # noqa: PLC0415
+
+        name = history.locate(name, arguments.runs_dir)
+    return name
 
 
 def _execute(
@@ -159,14 +185,39 @@ def report(arguments: argparse.Namespace, command: Sequence[str]) -> int:
 
 def compare(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     """What changed from run A to run B; 1 when B has failures that A had not."""
-    from harness.stages import reports  # noqa: PLC0415
+    from harness.stages import history  # noqa: PLC0415
 
     del command
-    _, before = reports.load_run(arguments.a, arguments.runs_dir)
-    _, after = reports.load_run(arguments.b, arguments.runs_dir)
+    before = history.find(arguments.a, arguments.runs_dir)
+    after = history.find(arguments.b, arguments.runs_dir)
     rows = comparison.compare(before, after)
     print("\n".join(comparison.render(rows)))
     return 1 if any(row.change.regression for row in rows) else 0
+
+
+def history(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """Earlier runs, or the results of some cases over them."""
+    from harness.core import case_history  # noqa: PLC0415
+    from harness.stages.history import open_history  # noqa: PLC0415
+
+    del command
+    if arguments.last < 1:
+        raise UserError(f"--last {arguments.last}: expected 1 or more")
+    if not arguments.runs_dir.is_dir():
+        raise UserError(f"{arguments.runs_dir}: no such directory", hint="give --runs-dir")
+    store = open_history(arguments.runs_dir, lambda text: print(text, file=sys.stderr))
+    runs = store.recent(arguments.last, plan=arguments.plan)
+    if not arguments.case:
+        print("\n".join(case_history.render_runs(runs)))
+        return 0
+    lines = case_history.render_cases(runs, arguments.case)
+    if not lines:
+        raise UserError(
+            f"{arguments.case}: matches no test of the last {len(runs)} runs",
+            hint="e.g. tsm:dma_freeze, or 'guest:*' ; with a / also subtests: 'dma_freeze / *'",
+        )
+    print("\n".join(lines))
+    return 0
 
 
 def parse(arguments: argparse.Namespace, command: Sequence[str]) -> int:

@@ -3,7 +3,8 @@
 
 A case is a test or one of its subtests on one role's kernel. Results of the same case on
 several machines count as one, the worst; repeated attempts on one machine that disagree
-make it flaky. INFRA says nothing about the kernel, so it counts as "no result".
+make it flaky. INFRA says nothing about the kernel, so it counts as "no result". A run of some
+tests only (-k) is compared over these tests.
 """
 
 from __future__ import annotations
@@ -11,27 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
 
-from harness.model.results import Outcome, RunResult, TestResult
+from harness.core.select import parse_expression
+from harness.model.results import Change, Outcome, RunResult, TestResult
 
-
-class Change(StrEnum):
-    """What became of one case, the most urgent first."""
-
-    NEW_FAILURE = "new failure"  # fails, and did not fail before (or was not there)
-    MISSING = "missing"  # gave a result before, none or only a skip now
-    FLAKY = "flaky"  # good and bad within one run
-    STILL_FAILING = "still failing"
-    FIXED = "fixed"
-    NEW = "new"  # gives a good result, gave none before
-    SAME = "same"
-
-    @property
-    def regression(self) -> bool:
-        """True when the second run is worse than the first."""
-        return self in (Change.NEW_FAILURE, Change.MISSING)
+__all__ = ["CaseChange", "CaseKey", "Change", "Seen", "cases", "compare", "render"]
 
 
 class CaseKey(NamedTuple):
@@ -57,14 +43,16 @@ class CaseChange:
     reason: str = ""
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
+    """The result of one case in one run."""
+
     outcome: Outcome
     reason: str
 
 
 def compare(before: RunResult, after: RunResult) -> tuple[CaseChange, ...]:
     """Every case of either run, the most urgent change first, then by key."""
-    old, new = _cases(before.tests), _cases(after.tests)
+    old, new = _asked(before, after), cases(after.tests)
     rows = []
     for key in old.keys() | new.keys():
         first, second = old.get(key), new.get(key)
@@ -75,6 +63,19 @@ def compare(before: RunResult, after: RunResult) -> tuple[CaseChange, ...]:
         rows.append(CaseChange(key, _change(was, now), was, now, second.reason if second else ""))
     order = {change: rank for rank, change in enumerate(Change)}
     return tuple(sorted(rows, key=lambda row: (order[row.change], row.key)))
+
+
+def _asked(before: RunResult, after: RunResult) -> dict[CaseKey, Seen]:
+    """The earlier results that the later run was about."""
+    found = cases(before.tests)
+    if not after.expression:
+        return found
+    asked = parse_expression(after.expression)
+    return {
+        key: seen
+        for key, seen in found.items()
+        if asked.matches(f"{key.role}:{key.collection}:{key.test}")
+    }
 
 
 def render(rows: Sequence[CaseChange], *, everything: bool = False) -> list[str]:
@@ -117,13 +118,14 @@ def _change(was: Outcome | None, now: Outcome | None) -> Change:
     return Change.SAME if was is Outcome.PASS else Change.FIXED
 
 
-def _cases(tests: Iterable[TestResult]) -> dict[CaseKey, _Seen]:
+def cases(tests: Iterable[TestResult]) -> dict[CaseKey, Seen]:
     """One result per case; cases with nothing but INFRA are left out."""
-    attempts: dict[CaseKey, dict[str, list[_Seen]]] = {}
+    attempts: dict[CaseKey, dict[str, list[Seen]]] = {}
     for test in sorted(tests, key=lambda test: test.attempt):
-        base = (test.role, test.collection, test.test)
-        found: list[tuple[tuple[str, ...], _Seen]] = [((), _Seen(test.outcome, test.reason))]
-        found += [(sub.name, _Seen(sub.outcome, sub.reason)) for sub in test.subtests]
+        # not test.test: the same program in another cell of the platform's matrix is another case
+        base = (test.role, test.collection, test.key.split(":", 2)[2])
+        found: list[tuple[tuple[str, ...], Seen]] = [((), Seen(test.outcome, test.reason))]
+        found += [(sub.name, Seen(sub.outcome, sub.reason)) for sub in test.subtests]
         for subtest, seen in found:
             if seen.outcome is not Outcome.INFRA:
                 machines = attempts.setdefault(CaseKey(*base, subtest), {})
@@ -134,15 +136,15 @@ def _cases(tests: Iterable[TestResult]) -> dict[CaseKey, _Seen]:
     }
 
 
-def _of_one_machine(attempts: Sequence[_Seen]) -> _Seen:
+def _of_one_machine(attempts: Sequence[Seen]) -> Seen:
     """Attempts in order to one result."""
     bad = [seen for seen in attempts if not seen.outcome.good]
     if bad and any(seen.outcome in (Outcome.PASS, Outcome.XFAIL) for seen in attempts):
-        return _Seen(Outcome.FLAKY, bad[-1].reason)
+        return Seen(Outcome.FLAKY, bad[-1].reason)
     return bad[-1] if bad else max(attempts, key=_badness)
 
 
-def _badness(seen: _Seen) -> int:
+def _badness(seen: Seen) -> int:
     """Orders results: skip, pass, xfail, flaky, every failure."""
     good = (Outcome.SKIP, Outcome.PASS, Outcome.XFAIL, Outcome.FLAKY)
     return good.index(seen.outcome) if seen.outcome in good else len(good)

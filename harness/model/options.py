@@ -27,6 +27,7 @@ class RunOptions:
     jobs: int
     keep: bool
     command: tuple[str, ...]  # the command line, for the record and the reproducer
+    baseline: str = ""  # the run to compare with, by name or directory; "": the last of its kind
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -14,6 +14,7 @@ from harness.model.options import RunOptions
 from harness.model.progress import Progress
 from harness.model.results import RunResult
 from harness.report import atomic, html, json_report, junit, reproduce
+from harness.stages import history
 from harness.stages.recorder import Recorder
 
 FILES = {"report": "report.html", "JUnit": "junit.xml", "reproduce": "reproduce.sh"}
@@ -25,11 +26,13 @@ def write_all(recorder: Recorder, options: RunOptions, progress: Progress) -> No
     StorageError when result.json cannot be written: the one on the disk then tells of less.
     """
     run_dir = recorder.run_dir
+    history.compare(recorder, options.runs_dir, options.baseline, progress.say)
     try:
         recorder.save()
     finally:
         _try(lambda: write_views(run_dir, recorder.result), progress)
         _try(lambda: _write_reproducer(run_dir, recorder.result, options), progress)
+        history.record(recorder.result, options.runs_dir, progress.say)
 
 
 def write_views(run_dir: Path, result: RunResult) -> None:

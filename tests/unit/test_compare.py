@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.core.compare import CaseKey, Change, compare, render
@@ -115,6 +117,20 @@ def test_roles_are_kept_apart() -> None:
     key = CaseKey("guest", "tsm", "abi", ("a",))
     assert str(key) == "guest:tsm:abi / a"
     assert key != key._replace(role="host")
+
+
+def test_a_run_of_some_tests_misses_no_other() -> None:
+    other = replace(result("pass"), test="race")
+    before, after = run(result("pass"), other), run(result("fail"))
+    assert [(r.key.test, r.change) for r in compare(before, replace(after, expression="abi"))] == [
+        ("abi", Change.NEW_FAILURE)
+    ]
+    assert [(r.key.test, r.change) for r in compare(before, after)] == [
+        ("abi", Change.NEW_FAILURE),
+        ("race", Change.MISSING),
+    ]
+    gone = replace(run(), expression="not race")
+    assert [r.change for r in compare(before, gone)] == [Change.MISSING]
 
 
 def test_rendered_rows() -> None:
