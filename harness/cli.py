@@ -142,10 +142,32 @@ def _add_boot(verbs: _Verbs) -> None:
 
 
 def _add_reports(verbs: _Verbs) -> None:
-    report = verbs.add_parser("report", help="write a run's reports again and show the verdict")
+    report = verbs.add_parser(
+        "report",
+        help="write a run's reports again and show the verdict; or serve a folder of runs",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     report.add_argument("run", nargs="?", default="latest", help="a run's name or directory")
     report.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
     report.add_argument("--markdown", action="store_true", help="print Markdown (CI summaries)")
+    report.add_argument(
+        "--kcidb", action="store_true", help="write kcidb.json too, for KernelCI's database"
+    )
+    report.add_argument(
+        "--kcidb-origin",
+        default="tdisp_harness",
+        metavar="NAME",
+        help="the name that KernelCI gave to your system (default: tdisp_harness)",
+    )
+    shown = report.add_mutually_exclusive_group()
+    shown.add_argument("--open", action="store_true", help="open report.html in a browser")
+    shown.add_argument(
+        "--serve",
+        action="store_true",
+        help="show all runs of --runs-dir, with trends, on 127.0.0.1 until Ctrl-C",
+    )
+    report.add_argument("--port", type=int, metavar="N", help="of --serve (default: 8737; 0: any)")
     compare = verbs.add_parser("compare", help="what changed from run A to run B")
     compare.add_argument("a", help="a run's name or directory")
     compare.add_argument("b", help="a run's name or directory")

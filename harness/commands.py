@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -169,17 +170,32 @@ def shell(arguments: argparse.Namespace, command: Sequence[str]) -> int:
 
 
 def report(arguments: argparse.Namespace, command: Sequence[str]) -> int:
-    """Write a run's reports again, and show the verdict."""
+    """Write a run's reports again, and show the verdict; or serve a folder of runs."""
     from harness.report import markdown, terminal  # noqa: PLC0415
-    from harness.stages import reports  # noqa: PLC0415
+    from harness.stages import reports, show  # noqa: PLC0415
 
     del command
+    if arguments.serve:
+        show.serve(
+            arguments.runs_dir,
+            show.DEFAULT_PORT if arguments.port is None else arguments.port,
+            functools.partial(print, flush=True),
+        )
+        return 0
+    if arguments.port is not None:
+        raise UserError("--port: needs --serve", hint="tdisp-harness report --serve --port 8080")
     run_dir, result = reports.load_run(arguments.run, arguments.runs_dir)
     reports.write_views(run_dir, result)
-    if arguments.markdown:
-        print(markdown.render(result))
-    else:
-        print(terminal.render(result, {n: str(run_dir / f) for n, f in reports.FILES.items()}))
+    paths = {name: str(run_dir / file) for name, file in reports.FILES.items()}
+    if arguments.kcidb:
+        paths["KCIDB"] = str(reports.write_kcidb(run_dir, result, arguments.kcidb_origin))
+    try:
+        reports.add_step_summary(result, os.environ)
+    except OSError as exc:
+        print(f"warning: {reports.STEP_SUMMARY}: {exc}", file=sys.stderr)
+    print(markdown.render(result) if arguments.markdown else terminal.render(result, paths))
+    if arguments.open and not show.open_report(run_dir / reports.FILES["report"]):
+        print(f"no browser found; the report is {run_dir / reports.FILES['report']}")
     return result.exit_code
 
 

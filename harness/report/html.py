@@ -7,18 +7,14 @@ its hash and no other, so nothing that a log holds can ever run.
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
 import jinja2
-from markupsafe import Markup
 
 from harness.model.kernel import ConfigRow
 from harness.model.results import (
@@ -32,14 +28,15 @@ from harness.model.results import (
     SubtestResult,
     TestResult,
 )
-from harness.report import atomic, consoles, events, history, matrix, summary, timeline
-from harness.report.text import Excerpt, clean, clip, duration, one_line, plural, read_log
+from harness.report import atomic, consoles, events, history, matrix, page, summary, timeline
+from harness.report.text import Excerpt, clean, clip, duration, plural, read_log
 
 LOG_LIMIT = 64 * 1024  # bytes of one log
 TOTAL_LIMIT = 3 * 1024 * 1024  # bytes of all logs in one report
 _SUBTEST_LIMIT = 2000  # subtests listed per test
 _TEST_LIMIT = 5000
 _CHANGE_LIMIT = 300
+_SCRIPT = "report.js"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +155,8 @@ def render(result: RunResult, run_dir: Path) -> str:
         history=history.layout(result),
         plot_px=history.HEIGHT_PX,
         beside=[name for name in _BESIDE if (run_dir / name).is_file()],
-        script=Markup(_script()),
-        script_hash=_script_hash(),
+        script=page.script(_SCRIPT),
+        policy=policy(),
     )
 
 
@@ -168,15 +165,9 @@ def _anchors(splats: Sequence[tuple[str, SplatRecord]], bad: Sequence[TestView])
     return events.Anchors(tests, tuple(name for name, _ in splats))
 
 
-@functools.cache
-def _script() -> str:
-    file = resources.files("harness.report").joinpath("templates", "report.js")
-    return file.read_text(encoding="utf-8")
-
-
-def _script_hash() -> str:
-    """The page's one script as its policy names it (CSP level 2, hash source)."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
+def policy() -> str:
+    """The page's Content-Security-Policy."""
+    return page.policy(_SCRIPT)
 
 
 _BESIDE = (
@@ -295,24 +286,11 @@ def _shell_words(argv: Sequence[str]) -> str:
 
 @functools.cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("harness.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Every value is cleaned on its way out, so no template line can forget it.
-        finalize=lambda value: clean(value) if type(value) is str else value,
-    )
-    environment.filters.update(
-        duration=duration,
-        one_line=one_line,
-        plural=plural,
-        clipped=lambda text: clip(clean(text), LOG_LIMIT).text,
-        tone=timeline.tone,
-        change_tone=_change_tone,
-        href=_href,
-        machine_note=_machine_note,
-        shell_words=_shell_words,
-    )
-    return environment.get_template("report.html.j2")
+    filters: dict[str, Callable[..., object]] = {
+        "change_tone": _change_tone,
+        "clipped": lambda text: clip(clean(text), LOG_LIMIT).text,
+        "href": _href,
+        "machine_note": _machine_note,
+        "shell_words": _shell_words,
+    }
+    return page.environment(filters).get_template("report.html.j2")

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness import layout
@@ -13,11 +15,13 @@ from harness.errors import HarnessError, UserError
 from harness.model.options import RunOptions
 from harness.model.progress import Progress
 from harness.model.results import RunResult
-from harness.report import atomic, html, json_report, junit, reproduce
+from harness.report import atomic, html, json_report, junit, kcidb, markdown, reproduce
 from harness.stages import history
 from harness.stages.recorder import Recorder
 
 FILES = {"report": "report.html", "JUnit": "junit.xml", "reproduce": "reproduce.sh"}
+SUMMARY, KCIDB = "summary.md", "kcidb.json"
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # names the file that a job's summary is made of
 
 
 def write_all(recorder: Recorder, options: RunOptions, progress: Progress) -> None:
@@ -32,16 +36,42 @@ def write_all(recorder: Recorder, options: RunOptions, progress: Progress) -> No
     finally:
         _try(lambda: write_views(run_dir, recorder.result), progress)
         _try(lambda: _write_reproducer(run_dir, recorder.result, options), progress)
+        _try(lambda: add_step_summary(recorder.result, os.environ), progress)
         history.record(recorder.result, options.runs_dir, progress.say)
 
 
 def write_views(run_dir: Path, result: RunResult) -> None:
     """The reports that are made from result.json and the logs alone."""
     junit.write(run_dir / "junit.xml", result)
+    atomic.write_text(run_dir / SUMMARY, markdown.render(result))
     html.write(run_dir / "report.html", result, run_dir)
 
 
-def _try(write: Callable[[], None], progress: Progress) -> None:
+def write_kcidb(run_dir: Path, result: RunResult, origin: str) -> Path:
+    """kcidb.json in the run directory. UserError for an origin that KCIDB does not take."""
+    path = run_dir / KCIDB
+    kcidb.write(path, result, run_dir, origin=origin)
+    return path
+
+
+def add_step_summary(result: RunResult, environment: Mapping[str, str]) -> bool:
+    """Append the run's summary to the file of a GitHub step, once per step; whether it was done.
+
+    OSError when that file cannot be written.
+    """
+    name = environment.get(STEP_SUMMARY, "")
+    if not name:
+        return False
+    mark = f"<!-- tdisp-harness {re.sub(r'[^0-9A-Za-z_.]+', '-', result.run_id)} -->\n"
+    with Path(name).open("a+", encoding="utf-8") as stream:
+        stream.seek(0)
+        if mark in stream.read():
+            return False
+        stream.write(f"{markdown.render(result)}\n{mark}")
+    return True
+
+
+def _try(write: Callable[[], object], progress: Progress) -> None:
     try:
         write()
     except (OSError, HarnessError) as exc:

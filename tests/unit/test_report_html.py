@@ -7,6 +7,7 @@ import base64
 import hashlib
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def test_only_our_script_may_run(tmp_path: Path) -> None:
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', source)
     assert policy is not None
-    directives = dict(part.strip().split(" ", 1) for part in policy[1].split(";"))
+    directives = dict(part.strip().split(" ", 1) for part in unescape(policy[1]).split(";"))
     assert directives["default-src"] == "'none'"
     assert directives["script-src"] == f"'sha256-{digest}'"
 
