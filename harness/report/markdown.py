@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 from harness.model.results import Failure, KernelRecord, RunResult, TestResult
+from harness.report import beside
 from harness.report.summary import (
     bad_tests,
     count_line,
@@ -34,6 +35,7 @@ def render(result: RunResult) -> str:
         lines += _failure(failure)
     lines += _tests(bad_tests(result))
     lines += _splats(result)
+    lines += _beside(result)
     lines += _kernels(result.kernels)
     plan, accel = _escape(result.plan, 80), _escape(result.controller.get("accel", "?"), 20)
     why = _escape(result.controller.get("accel_reason", ""), 120)
@@ -75,6 +77,11 @@ def _splats(result: RunResult) -> list[str]:
     if len(result.splats) > _MAX_SPLATS:
         lines += [f"and {plural(len(result.splats) - _MAX_SPLATS, 'more splat')}", ""]
     return lines
+
+
+def _beside(result: RunResult) -> list[str]:
+    found = beside.lines(result)
+    return [f"- {_escape(line, 400)}" for line in found] + [""] if found else []
 
 
 def _kernels(kernels: tuple[KernelRecord, ...]) -> list[str]:

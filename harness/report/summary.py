@@ -130,7 +130,7 @@ def _reason(result: RunResult) -> str:
         return f"{which} skipped{why}"
     passed = numbers.tests[Outcome.PASS]
     head = f"{passed} of {plural(numbers.total, 'test')} passed on the {_kernels(result.tests)}"
-    return "; ".join([head, *_asides(numbers)])
+    return "; ".join([head, *_asides(numbers, passing=True)])
 
 
 def _fail_reason(result: RunResult, numbers: Tally) -> str:
@@ -167,7 +167,7 @@ def _splats(result: RunResult) -> str:
     return f"{len(result.splats)} kernel splats (first: {title})"
 
 
-def _asides(numbers: Tally) -> list[str]:
+def _asides(numbers: Tally, *, passing: bool = False) -> list[str]:
     """What a glance at a green line must not miss."""
     parts = []
     skipped = numbers.tests[Outcome.SKIP]
@@ -180,6 +180,8 @@ def _asides(numbers: Tally) -> list[str]:
         parts.append(f"{plural(inner, 'subtest')} skipped")
     if numbers.tests[Outcome.XFAIL]:
         parts.append(f"{numbers.tests[Outcome.XFAIL]} failed as expected")
+    if numbers.tests[Outcome.FLAKY] and passing:
+        parts.append(f"{numbers.tests[Outcome.FLAKY]} flaky, which the plan lets pass")
     return parts
 
 

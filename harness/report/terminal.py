@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harness.model.results import RunResult
+from harness.report import beside
 from harness.report.summary import bad_tests, count_line, first_cause, sentence
 from harness.report.text import duration, one_line, plural
 
@@ -24,6 +25,7 @@ def render(result: RunResult, paths: Mapping[str, str] | None = None) -> str:
     lines += _failures(result)
     lines += _tests(result)
     lines += _splats(result)
+    lines += beside.lines(result)
     lines.append(f"{count_line(result)}; took {duration(result.duration_s)}")
     if accel := _accel(result):
         lines.append(accel)
@@ -50,8 +52,9 @@ def _tests(result: RunResult) -> list[str]:
         cause = first_cause(test)
         title = f"  {test.outcome.value.upper()} {one_line(test.key, 80)}"
         lines.append(f"{title}: {one_line(cause, _WIDTH)}" if cause else title)
-        if test.log:
-            lines.append(f"      log: {one_line(test.log, _WIDTH)}")
+        logs = [attempt.log for attempt in test.attempts if attempt.log] or [test.log]
+        if logs[0]:
+            lines.append(f"      log: {one_line(' '.join(logs), _WIDTH)}")
     return lines + _more(len(bad) - _MAX_TESTS, "test")
 
 
