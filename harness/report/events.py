@@ -95,6 +95,10 @@ def merged(
 
 
 def _controller(result: RunResult) -> Iterable[Row]:
+    for cell in result.cells:
+        if cell.end_s > 0:
+            yield Row(cell.start_s, PLATFORM, one_line(f"cell {cell.name} begins"), "run")
+            yield Row(cell.end_s, PLATFORM, one_line(f"cell {cell.name} ends"))
     for stage in result.stages:
         note = f": {one_line(stage.note, 120)}" if stage.note else ""
         name = one_line(stage.name, 60)
@@ -128,10 +132,12 @@ def _splats(
         console = by_name.get(record.machine)
         placed = None if console is None else _place(console, record.splat.start_line)
         if placed is None:
-            during = [t for t in result.tests if f"{t.collection}:{t.test}" == record.test]
+            during = [t for t in result.tests if f"{t.collection}:{t.program}" == record.test]
             placed = (during[0].started_s if during else result.duration_s, False)
-        text = f"splat: {one_line(record.splat.title, _TEXT)}"
-        yield Row(placed[0], record.machine, text, "bad", f"#{anchor}", placed[1])
+        expected = " (expected)" if record.expected else ""
+        text = f"splat{expected}: {one_line(record.splat.title, _TEXT)}"
+        tone = "skip" if record.expected else "bad"
+        yield Row(placed[0], record.machine, text, tone, f"#{anchor}", placed[1])
 
 
 def _place(console: MachineConsole, line: int) -> tuple[float, bool] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -139,7 +139,7 @@ def render(result: RunResult, run_dir: Path) -> str:
         splat_lines={
             splat: f"{c.anchor}-{line}" for c in machine_consoles for line, splat in c.hot.items()
         },
-        matrix=matrix.layout(result, group_ids),
+        matrix=matrix.layout(result, _hrefs(group_ids, groups, bad)),
         changes=changes[:_CHANGE_LIMIT],
         hidden_changes=max(len(changes) - _CHANGE_LIMIT, 0),
         events=log,
@@ -158,6 +158,14 @@ def render(result: RunResult, run_dir: Path) -> str:
         script=page.script(_SCRIPT),
         policy=policy(),
     )
+
+
+def _hrefs(
+    group_ids: Mapping[str, str], groups: Mapping[str, list[TestView]], bad: Sequence[TestView]
+) -> dict[str, str]:
+    """Where the glance leads: a bad test's card, else its line in the list, else its group."""
+    listed = {view.test.key: view.anchor for views in groups.values() for view in views}
+    return {**group_ids, **listed, **{view.test.key: view.anchor for view in bad}}
 
 
 def _anchors(splats: Sequence[tuple[str, SplatRecord]], bad: Sequence[TestView]) -> events.Anchors:
@@ -203,7 +211,7 @@ def _test_view(
     logs: LogReader | None,
     machine_consoles: Sequence[consoles.MachineConsole] = (),
 ) -> TestView:
-    name = f"{test.collection}:{test.test}"
+    name = f"{test.collection}:{test.program}"
     shown = test.subtests[:_SUBTEST_LIMIT]
     return TestView(
         test=test,

@@ -9,6 +9,7 @@ what is not a test's: patch, configuration, build and boot failures, splats betw
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from harness.model.results import (
     TestResult,
 )
 from harness.report import atomic
-from harness.report.summary import leaves, sentence, tally, unexplained
+from harness.report.summary import leaves, sentence, surprising, tally, unexplained
 from harness.report.text import clean, clip, one_line, read_log, tail
 
 WHOLE_TEST = "(whole test)"
@@ -44,25 +45,27 @@ def build(result: RunResult, run_dir: Path) -> Any:  # a JUnitXml; half of its m
     """The document, every string cleaned of what XML 1.0 cannot hold."""
     document: Any = JUnitXml(clean(f"tdisp-harness {result.run_id}"))
     splats: defaultdict[tuple[str, str], list[SplatRecord]] = defaultdict(list)
-    for record in result.splats:
+    unexpected = surprising(result)
+    for record in unexpected:
         splats[record.role, record.test].append(record)
     tests: defaultdict[str, list[TestResult]] = defaultdict(list)
     for test in result.tests:
-        tests[f"{test.role}:{test.collection}"].append(test)
+        shown = _forgiven(test) if result.flaky_passes else test
+        tests[f"{test.role}:{test.collection}"].append(shown)
 
     placed: set[int] = set()
     for name, members in tests.items():
         suite = _suite(name, result)
         cases: list[TestCase] = []
         for test in members:
-            found = splats.get((test.role, f"{test.collection}:{test.test}"), [])
+            found = splats.get((test.role, f"{test.collection}:{test.program}"), [])
             placed.update(map(id, found))
             cases += _test_cases(test, found, run_dir)
         suite.add_testcases(cases)  # add_testcase() recounts the suite each time
         document.append(suite)
 
     own = [_failure_case(failure, run_dir) for failure in result.failures]
-    own += [_splat_case(HARNESS_SUITE, r) for r in result.splats if id(r) not in placed]
+    own += [_splat_case(HARNESS_SUITE, r) for r in unexpected if id(r) not in placed]
     if result.tests and not tally(result).ran:
         own.append(_nothing_ran_case(result))
     if own or not result.tests:
@@ -86,7 +89,7 @@ def _suite(name: str, result: RunResult) -> TestSuite:
 
 
 def _test_cases(test: TestResult, splats: list[SplatRecord], run_dir: Path) -> list[TestCase]:
-    classname = ".".join(clean(part) for part in (test.role, test.collection, test.test))
+    classname = ".".join(clean(part) for part in (test.role, test.collection, test.program))
     entries = list(leaves(test))
     if test.subtests and unexplained(test):
         entries.append(SubtestResult((WHOLE_TEST,), test.outcome, test.reason))
@@ -103,6 +106,17 @@ def _test_cases(test: TestResult, splats: list[SplatRecord], run_dir: Path) -> l
     if test.outcome.good and all(e.outcome.good for e in entries):
         cases += [_splat_case(classname, record) for record in splats]
     return cases
+
+
+def _forgiven(test: TestResult) -> TestResult:
+    """A flaky test of a plan that lets flaky tests pass: a pass, as in the verdict of the run."""
+    if test.outcome is not Outcome.FLAKY:
+        return test
+    subtests = tuple(
+        replace(sub, outcome=Outcome.PASS) if sub.outcome is Outcome.FLAKY else sub
+        for sub in test.subtests
+    )
+    return replace(test, outcome=Outcome.PASS, subtests=subtests)
 
 
 def _judge(case: TestCase, entry: SubtestResult, log: str) -> None:
@@ -129,7 +143,12 @@ def _evidence(test: TestResult, splats: list[SplatRecord], run_dir: Path) -> str
     """Splats and log tail of a bad test; "" for a good one, whose log nobody reads here."""
     if all(entry.outcome.good for entry in leaves(test)) and test.outcome.good:
         return ""
-    parts = [clip(clean(record.text), _TEXT_LIMIT // 2).text for record in splats]
+    parts = [
+        f"attempt {one.number}: {one.outcome.value} on {clean(one.machine)}"
+        f"{f': {one_line(one.reason)}' if one.reason else ''} (log: {clean(one.log)})"
+        for one in test.attempts
+    ]
+    parts += [clip(clean(record.text), _TEXT_LIMIT // 2).text for record in splats]
     log = read_log(run_dir, test.log, 4 * _TEXT_LIMIT)
     quoted = tail(log.text, _LOG_LINES, _TEXT_LIMIT // 4)
     parts.append(f"log: {clean(test.log)}\n{quoted or log.note}")

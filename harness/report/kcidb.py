@@ -175,7 +175,7 @@ class _Writer:
     def _case(
         self, test: TestResult, names: Sequence[str], leaf: SubtestResult, suffix: str
     ) -> dict[str, Any]:
-        part = f"{test.role}/{test.machine}/{test.collection}:{test.test}@{test.attempt}{suffix}"
+        part = f"{test.role}/{test.machine}/{test.collection}:{test.program}@{test.attempt}{suffix}"
         return self.identified(one_line(part)) | {
             "build_id": self.identified(f"{test.role}/build")["id"],
             "path": ".".join(_path_word(name) for name in names),
@@ -183,7 +183,11 @@ class _Writer:
             "start_time": self._at(test.started_s),
             "environment": {"comment": self._environment(test.machine)},
             "comment": one_line(leaf.reason),
-            "misc": {"outcome": leaf.outcome.value, "name": [clean(name) for name in names]},
+            "misc": {
+                "outcome": leaf.outcome.value,
+                "name": [clean(name) for name in names],
+                **({"platform": clean(test.cell)} if test.cell else {}),
+            },
         }
 
     def _environment(self, machine: str) -> str:
@@ -195,7 +199,7 @@ class _Writer:
 
     def _excerpt(self, test: TestResult) -> str:
         """The test's splats if there are any, else the end of its log."""
-        name = f"{test.collection}:{test.test}"
+        name = f"{test.collection}:{test.program}"
         splats = [r.text for r in self._run.splats if r.test == name and r.role == test.role]
         if splats:
             return clip(clean("\n".join(splats)), _EXCERPT - 200).text

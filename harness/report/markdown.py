@@ -13,6 +13,7 @@ from harness.report.summary import (
     first_cause,
     nothing_ran,
     sentence,
+    surprising,
 )
 from harness.report.text import clean, duration, one_line, plural, tail
 
@@ -69,13 +70,14 @@ def _tests(bad: tuple[TestResult, ...]) -> list[str]:
 
 def _splats(result: RunResult) -> list[str]:
     lines: list[str] = []
-    for record in result.splats[:_MAX_SPLATS]:
+    splats = surprising(result)
+    for record in splats[:_MAX_SPLATS]:
         during = f" during {_escape(record.test, 80)}" if record.test else ""
         title = _escape(record.splat.title, 160)
         lines += [f"<details><summary>splat: {title}{during}</summary>", ""]
         lines += [*_fence(record.text), "</details>", ""]
-    if len(result.splats) > _MAX_SPLATS:
-        lines += [f"and {plural(len(result.splats) - _MAX_SPLATS, 'more splat')}", ""]
+    if len(splats) > _MAX_SPLATS:
+        lines += [f"and {plural(len(splats) - _MAX_SPLATS, 'more splat')}", ""]
     return lines
 
 

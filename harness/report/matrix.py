@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The run at a glance: a table of collections by roles, each field with its worst outcome. Pure."""
+"""The run at a glance, each field with its worst outcome. Pure.
+
+Where the plan has cells of the platform's matrix: tests by cells. Otherwise: collections by roles.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from harness.report import timeline
 from harness.report.summary import spoken
 
 _ROWS = 300
+_ROLES = ("host", "guest")
+NO_CELL = "no platform"
 _WORST = (
     Outcome.CRASH,
     Outcome.FAIL,
@@ -38,33 +43,38 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """columns, and rows of (name, field per column or None where nothing was planned)."""
+    """columns, and rows of (name, field per column or None where nothing was planned).
 
+    head: what the rows are. hidden: rows that were left out.
+    """
+
+    head: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Field | None, ...]], ...]
     hidden: int
 
 
 def layout(result: RunResult, hrefs: Mapping[str, str]) -> Matrix:
-    """Collections by roles. hrefs: "role:collection" -> anchor of its tests on the page."""
+    """The table. hrefs: TestResult.key or "role:collection" -> anchor on the page."""
+    by_cell = any(test.cell for test in result.tests)
     fields: dict[tuple[str, str], list[TestResult]] = {}
     for test in result.tests:
-        fields.setdefault((test.collection, test.role), []).append(test)
-    columns = tuple(sorted({role for _, role in fields}, key=_role_order))
+        place = _by_cell(test) if by_cell else (test.collection, test.role)
+        fields.setdefault(place, []).append(test)
+    known = [cell.name for cell in result.cells] if by_cell else list(_ROLES)
+    found = {column for _, column in fields}
+    columns = [*(c for c in known if c in found), *sorted(found - set(known))]
     names = sorted({name for name, _ in fields}, key=lambda name: _rank(name, fields))
     rows = tuple(
-        (
-            name,
-            tuple(
-                _field(fields[name, role], hrefs.get(f"{role}:{name}", ""))
-                if (name, role) in fields
-                else None
-                for role in columns
-            ),
-        )
+        (name, tuple(_field(fields.get((name, column)), hrefs) for column in columns))
         for name in names[:_ROWS]
     )
-    return Matrix(columns, rows, max(len(names) - _ROWS, 0))
+    head = "test" if by_cell else "collection"
+    return Matrix(head, tuple(columns), rows, max(len(names) - _ROWS, 0))
+
+
+def _by_cell(test: TestResult) -> tuple[str, str]:
+    return f"{test.role}:{test.collection}:{test.test}", test.cell or NO_CELL
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -73,22 +83,26 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return next(outcome for outcome in _WORST if outcome in found)
 
 
-def _role_order(role: str) -> tuple[int, str]:
-    return (("host", "guest").index(role) if role in ("host", "guest") else 2), role
-
-
 def _rank(name: str, fields: Mapping[tuple[str, str], list[TestResult]]) -> tuple[bool, str]:
-    """Collections with a failure first, then by name."""
+    """Those with a failure first, then by name."""
     good = all(t.outcome.good for (n, _), tests in fields.items() if n == name for t in tests)
     return good, name
 
 
-def _field(tests: list[TestResult], href: str) -> Field:
+def _field(tests: list[TestResult] | None, hrefs: Mapping[str, str]) -> Field | None:
+    if not tests:
+        return None
     counts = Counter(test.outcome for test in tests)
     title = ", ".join(f"{counts[o]} {spoken(o)}" for o in _WORST if counts[o])
-    return Field(
-        f"{counts[Outcome.PASS]}/{len(tests)}",
-        timeline.tone(worst(counts)),
-        title,
-        href,
-    )
+    bad = worst(counts)
+    text = f"{counts[Outcome.PASS]}/{len(tests)}"
+    if len(tests) == 1:
+        text, title = bad.value, _inner(tests[0])
+    group = hrefs.get(f"{tests[0].role}:{tests[0].collection}", "")
+    return Field(text, timeline.tone(bad), title, hrefs.get(tests[0].key, group))
+
+
+def _inner(test: TestResult) -> str:
+    """The subtests of the one test of a field."""
+    counts = Counter(sub.outcome for sub in test.subtests)
+    return ", ".join(f"{counts[o]} {spoken(o)}" for o in _WORST if counts[o]) or test.reason[:200]

@@ -10,7 +10,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.model.results import Failure, Outcome, RunResult, SubtestResult, TestResult, Verdict
+from harness.model.results import (
+    Failure,
+    Outcome,
+    RunResult,
+    SplatRecord,
+    SubtestResult,
+    TestResult,
+    Verdict,
+)
 from harness.report.text import one_line, plural
 
 NOT_RUN = (Outcome.SKIP, Outcome.MISSING, Outcome.INFRA)
@@ -150,8 +158,8 @@ def _fail_reason(result: RunResult, numbers: Tally) -> str:
             listed = ", ".join(f"{verbs[o]} {word}" for o, word in _WORDS.items() if verbs[o])
             total = plural(numbers.total, "test")
             parts.append(f"{len(bad)} of {total} did not pass on the {kernels} ({listed})")
-    if result.splats:
-        parts.append(_splats(result))
+    if splats := surprising(result):
+        parts.append(_splats(splats))
     if not result.tests:
         parts.append("no test ran")
     elif not bad:
@@ -159,12 +167,16 @@ def _fail_reason(result: RunResult, numbers: Tally) -> str:
     return "; ".join([*parts, *_asides(numbers)])
 
 
-def _splats(result: RunResult) -> str:
-    first = result.splats[0]
-    title = one_line(first.splat.title, 80)
-    if len(result.splats) == 1:
+def surprising(result: RunResult) -> tuple[SplatRecord, ...]:
+    """The splats that count: all but those that a negative control had to show."""
+    return tuple(record for record in result.splats if not record.expected)
+
+
+def _splats(splats: Sequence[SplatRecord]) -> str:
+    title = one_line(splats[0].splat.title, 80)
+    if len(splats) == 1:
         return f"1 kernel splat ({title})"
-    return f"{len(result.splats)} kernel splats (first: {title})"
+    return f"{len(splats)} kernel splats (first: {title})"
 
 
 def _asides(numbers: Tally, *, passing: bool = False) -> list[str]:

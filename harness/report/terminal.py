@@ -7,7 +7,13 @@ from collections.abc import Mapping
 
 from harness.model.results import RunResult
 from harness.report import beside
-from harness.report.summary import bad_tests, count_line, first_cause, sentence
+from harness.report.summary import (
+    bad_tests,
+    count_line,
+    first_cause,
+    sentence,
+    surprising,
+)
 from harness.report.text import duration, one_line, plural
 
 _WIDTH = 160
@@ -60,12 +66,13 @@ def _tests(result: RunResult) -> list[str]:
 
 def _splats(result: RunResult) -> list[str]:
     lines = []
-    for record in result.splats[:_MAX_SPLATS]:
+    splats = surprising(result)
+    for record in splats[:_MAX_SPLATS]:
         where = f" during {one_line(record.test, 60)}" if record.test else ""
         title = one_line(record.splat.title, 100)
         line = record.splat.start_line
         lines.append(f"  SPLAT {title}{where} (console of {one_line(record.machine, 40)}:{line})")
-    return lines + _more(len(result.splats) - _MAX_SPLATS, "splat")
+    return lines + _more(len(splats) - _MAX_SPLATS, "splat")
 
 
 def _more(number: int, what: str) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from harness.model.platform import CellRecord, PlatformEvents, PlatformFault, PlatformTransition
 from harness.model.results import (
     Attempt,
     Baseline,
@@ -18,10 +19,16 @@ from harness.model.results import (
     RunResult,
     SlowDown,
     TestHistory,
+    Verdict,
 )
 from tests.unit import report_samples
 
 BOOT_S = 420.0  # of the guest, on the run's clock
+FAULTS = (
+    PlatformFault(
+        1785579783.0, 0, "00:04.0", True, "0x1000", "", "write", 64, "not-present", False
+    ),
+)
 SPLAT_LINE = report_samples.SPLAT.splat.start_line
 
 
@@ -137,3 +144,30 @@ def platform(run: RunResult) -> str:
         at(486.1, "irq", function="tdi0", vector=1, lost="none"),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def celled() -> RunResult:
+    """Tests in three cells of the platform's matrix; one fails in one of them, as does a control.
+
+    The control shows the splat that it had to show.
+    """
+    names = ("model-A", "model-B", "model-N+vtom-0x800000000000")
+    tests = []
+    for number, name in enumerate(names):
+        for place, program in enumerate(("uapi", "dma_matrix", "dma_freeze")):
+            outcome = Outcome.FAIL if (number, place) == (1, 1) else Outcome.PASS
+            one = report_samples.test_result(program, outcome, "1 unannounced fault", place)
+            seen = PlatformEvents(
+                40, int(not outcome.good), int(not outcome.good), FAULTS, (),
+                (PlatformTransition(1785579783.5, 0, "LOCKED", "RUN", "run"),),
+            )  # fmt: skip
+            started = 480.0 + 20 * number + 5 * place
+            tests.append(replace(one, cell=name, started_s=started, platform=seen))
+    control = replace(report_samples.SPLAT, test=f"tsm:dma_freeze@{names[0]}", expected=True)
+    cells = tuple(
+        CellRecord(
+            name, name[6], "0x0", "allow", "error", 51, 2, "", 1, 478.0 + 20 * i, 498 + 20 * i
+        )
+        for i, name in enumerate(names)
+    )
+    return replace(report_samples.run(Verdict.FAIL, tuple(tests)), cells=cells, splats=(control,))

@@ -25,7 +25,10 @@ from harness.model.results import (
 from harness.report import html, summary, timeline
 from tests.unit import report_eventful, report_samples
 
-SAMPLES = report_samples.everything() | {"eventful": report_eventful.result()}
+SAMPLES = report_samples.everything() | {
+    "eventful": report_eventful.result(),
+    "celled": report_eventful.celled(),
+}
 VOID = {"meta", "br", "rect", "input", "circle", "line"}
 
 
@@ -237,6 +240,15 @@ def test_an_eventful_run_shows_everything(tmp_path: Path) -> None:
     ):
         assert needed in page.text, needed
     assert "./ktap/host/iommu/1.log" in page.links, "both attempts keep their logs"
+
+
+def test_cells_of_the_platform(tmp_path: Path) -> None:
+    page = Page(rendered(SAMPLES["celled"], tmp_path))
+    assert "dma_matrix@model-B" in page.text
+    assert "1 blocked TLP, 1 unannounced fault" in page.text
+    assert "TDI 0 (00:04.0) T=1 write of 64 bytes at 0x1000: not-present NOT ANNOUNCED" in page.text
+    assert "WARN, EXPECTED" in page.text, "a negative control's splat is no failure"
+    assert "#bad-1" in page.links
 
 
 def test_a_failure_leads_to_its_line_on_the_console(tmp_path: Path) -> None:

@@ -12,9 +12,12 @@ from junitparser import JUnitXml
 
 from harness.model.results import Outcome, RunResult, SubtestResult, Verdict
 from harness.report import junit
-from tests.unit import report_samples
+from tests.unit import report_eventful, report_samples
 
-SAMPLES = report_samples.everything()
+SAMPLES = report_samples.everything() | {
+    "eventful": report_eventful.result(),
+    "celled": report_eventful.celled(),
+}
 
 
 def written(result: RunResult, directory: Path) -> ElementTree.Element:
@@ -167,3 +170,28 @@ def test_many_subtests_take_linear_time(tmp_path: Path) -> None:
     test = replace(report_samples.test_result("x", Outcome.PASS), subtests=subtests)
     root = written(report_samples.run(Verdict.PASS, (test,)), tmp_path)
     assert root.get("tests") == "6000"
+
+
+def test_both_attempts_of_a_flaky_test_are_named(tmp_path: Path) -> None:
+    root = written(SAMPLES["eventful"], tmp_path)
+    text = "".join(root.itertext())
+    assert "attempt 1: fail on host: EBUSY (log: ktap/host/iommu/1.log)" in text
+    assert "attempt 2: pass on host (log: ktap/host/iommu/2.log)" in text
+
+
+def test_flaky_is_a_failure_unless_the_plan_forgives_it(tmp_path: Path) -> None:
+    test = replace(report_samples.test_result("x", Outcome.FLAKY, "1 of 2"), subtests=())
+    run = report_samples.run(Verdict.FAIL, (test,))
+    assert kinds(written(run, tmp_path))["guest.tsm.x x"] == "failure"
+    forgiven = replace(run, verdict=Verdict.PASS, flaky_passes=True)
+    assert kinds(written(forgiven, tmp_path))["guest.tsm.x x"] == "passed"
+
+
+def test_a_program_in_three_cells_is_three_classes(tmp_path: Path) -> None:
+    found = kinds(written(SAMPLES["celled"], tmp_path))
+    assert found["guest.tsm.dma_matrix@model-B dma_matrix"] == "failure"
+    assert found["guest.tsm.dma_matrix@model-A model_a/map"] == "passed"
+    assert list(found.values()).count("failure") == 1, "a control's own splat is no failure"
+    root = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    names = [(c.get("classname"), c.get("name")) for c in root.iter("testcase")]
+    assert len(names) == len(set(names)), "GitLab keeps one of two cases with one name"

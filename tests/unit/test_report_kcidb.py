@@ -13,9 +13,12 @@ import pytest
 from harness.errors import UserError
 from harness.model.results import Outcome, RunResult
 from harness.report import kcidb
-from tests.unit import report_samples
+from tests.unit import report_eventful, report_samples
 
-SAMPLES = report_samples.everything()
+SAMPLES = report_samples.everything() | {
+    "eventful": report_eventful.result(),
+    "celled": report_eventful.celled(),
+}
 
 
 def data(result: RunResult, directory: Path) -> dict[str, Any]:

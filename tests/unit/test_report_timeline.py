@@ -227,6 +227,29 @@ def test_matrix_shows_roles_and_the_worst_outcome() -> None:
     assert "1 timed out" in guest.title
 
 
+def test_matrix_of_cells_has_a_row_per_test() -> None:
+    run = report_eventful.celled()
+    bad = "guest:tsm:dma_matrix@model-B"
+    found = matrix.layout(run, {bad: "bad-1", "guest:tsm": "group-1"})
+    assert found.columns == ("model-A", "model-B", "model-N+vtom-0x800000000000")
+    assert [name for name, _ in found.rows] == [
+        "guest:tsm:dma_matrix",
+        "guest:tsm:dma_freeze",
+        "guest:tsm:uapi",
+    ]
+    fields = found.rows[0][1]
+    assert [field and field.tone for field in fields] == ["ok", "bad", "ok"]
+    assert [field and field.href for field in fields] == ["group-1", "bad-1", "group-1"]
+
+
+def test_a_test_without_a_platform_has_a_column_of_its_own() -> None:
+    run = report_eventful.celled()
+    run = replace(run, tests=(*run.tests, report_samples.test_result("host_only", Outcome.PASS)))
+    found = matrix.layout(run, {})
+    assert found.columns[-1] == matrix.NO_CELL
+    assert dict(found.rows)["guest:tsm:host_only"][:3] == (None, None, None)
+
+
 def test_skips_do_not_make_a_field_green() -> None:
     assert matrix.worst([Outcome.SKIP, Outcome.PASS]) is Outcome.PASS
     assert matrix.worst([Outcome.SKIP]) is Outcome.SKIP
