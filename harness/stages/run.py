@@ -125,7 +125,10 @@ class MainJob:
 
     def everything(self) -> None:
         """The whole main job."""
-        builds, provisions = self.kernels_and_provisions()
+        self.test(*self.kernels_and_provisions())
+
+    def test(self, builds: Mapping[Role, KernelBuild], provisions: Provisions) -> None:
+        """The tests of the plan, on kernels that are built."""
         chosen = self._chosen(builds)
         with self.fleet(builds, provisions) as fleet:
             self._tests(fleet, builds, chosen)

@@ -260,11 +260,11 @@ def _judge(
 
 
 def _write_log(run_dir: Path, machine: str, test: TestId, output: bytes) -> str:
-    """ktap/<role>/<collection>.<test>.ktap; a repeated program gets a number."""
+    """ktap/<role>/<collection>.<test>[@<cell>].ktap; a repeated program gets a number."""
     del machine
     directory = run_dir / "ktap" / test.role.value
     directory.mkdir(parents=True, exist_ok=True)
-    stem = f"{test.collection}.{test.test}".replace("/", "_")
+    stem = str(test).partition(":")[2].replace(":", ".").replace("/", "_")
     path = directory / f"{stem}.ktap"
     number = 2
     while path.exists():
