@@ -156,6 +156,7 @@ class _Scanner:
         self.rules = rules
         self.numbers = LineNumbers(data)
         self.candidates = needle_lines(data, rules.needles)
+        self.may_be_header = set(self.candidates)
         self.open: list[_Report] = []  # most recently opened last
         self.done: list[Splat] = []
         self.previous: tuple[int, ConsoleLine] | None = None  # line before the present one
@@ -173,8 +174,10 @@ class _Scanner:
                     self.previous = self._line_before(position)
             begin, end = line_bounds(self.data, position)
             number = self.numbers.at(begin)
-            line = parse_line(self.data[begin:end])
-            self._take(number, line)
+            raw = self.data[begin:end]
+            line = parse_line(raw)
+            # an escape may stand within a needle
+            self._take(number, line, begin in self.may_be_header or b"\x1b" in raw)
             self.previous = (number, line)
             position = end + 1
         for report in list(self.open):
@@ -189,10 +192,14 @@ class _Scanner:
         number = self.numbers.at(position) - 1
         return number, parse_line(self.data[begin : position - 1])
 
-    def _take(self, number: int, line: ConsoleLine) -> None:
+    def _take(self, number: int, line: ConsoleLine, may_be_header: bool) -> None:
         for stale in [item for item in self.open if number - item.end > item.silence]:
             self._close(stale)
         report = self._report_of(line)
+        if not may_be_header:
+            if report is not None:
+                self._body(number, line, report)
+            return
         if _CUT_HERE.match(line.text):
             if report is not None and report.joinable and not report.cut_here:
                 # The list debugging says its piece before the line.
