@@ -19,7 +19,7 @@ from harness.model.kernel import KernelBuild, Role
 from harness.model.progress import SilentProgress
 from harness.stages.provision import Provisions
 from harness.stages.run import MainJob
-from tests.bench import bench_splat, builds, machines, rows, runs
+from tests.bench import bench_parsers, builds, machines, rows, runs
 
 
 def _prepare(directory: Path) -> machines.Bench:
@@ -48,12 +48,10 @@ def main() -> None:
         found = [machines.boot_row(bench, options.n), *runs.solo_rows(bench, options.n)]
         print(rows.render(found), flush=True)
         found.append(machines.pair_row(bench))
-        speed = bench_splat.bench_splat()
+        found += bench_parsers.rows(options.n)
         if options.builds:
             found += builds.rows(builds.site(directory, os.cpu_count() or 1))
-        print(f"\n{rows.render(found)}\n")
-        for name, value in speed.items():
-            print(f"splat search, {name}: {value:.1f} MB/s (asked: at least 10)")
+        print(f"\n{rows.render(found)}")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
