@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="verb", required=True, metavar="COMMAND", parser_class=_Parser
     )
     _add_run(verbs)
+    _add_mutants(verbs)
     _add_build(verbs)
     _add_boot(verbs)
     _add_reports(verbs)
@@ -123,6 +124,27 @@ def _add_run(verbs: _Verbs) -> None:
         help="compare with this run (default: the last run of the same plan)",
     )
     _add_kernel_options(run)
+
+
+def _add_mutants(verbs: _Verbs) -> None:
+    mutants = verbs.add_parser(
+        "mutants",
+        help="break the guest series one check at a time: do the tests notice?",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    mutants.add_argument("plan", nargs="?", default="trust", help="a plan's name or file")
+    mutants.add_argument(
+        "-k", dest="which", default="", metavar="EXPR", help="some of them, e.g. 'freeze or races'"
+    )
+    mutants.add_argument(
+        "--mutants",
+        type=Path,
+        default=layout.MUTANTS,
+        metavar="DIR",
+        help="the patches (default: tests/mutants)",
+    )
+    _add_kernel_options(mutants)
 
 
 def _add_build(verbs: _Verbs) -> None:
@@ -206,6 +228,7 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace, Sequence[str]], int]]:
 
     return {
         "run": commands.run,
+        "mutants": commands.mutants,
         "build": commands.build,
         "boot": commands.boot,
         "shell": commands.shell,

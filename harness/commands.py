@@ -63,6 +63,9 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
     plan = _with_repeats(parse_plan(text, str(path), path.stem), arguments)
     if arguments.ref is not None and arguments.tree is None:
         raise UserError("--ref: needs --tree", hint="--ref names a commit of the tree")
+    topology = Topology(arguments.topology) if arguments.topology else plan.topology
+    if plan.platform is not None and topology is not Topology.SOLO:
+        raise UserError(f"--topology {topology}: plan {plan.name} has a [platform]: solo only")
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: expected 1 or more")
     if arguments.tree is not None:
@@ -75,7 +78,7 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
         plan=plan,
         plan_text=text,
         plan_file=arguments.plan,
-        topology=Topology(arguments.topology) if arguments.topology else plan.topology,
+        topology=topology,
         source=source,
         extra_series=_series(arguments.series),
         without_builtin=frozenset(Role(role) for role in arguments.no_builtin_series),
@@ -127,6 +130,23 @@ def _execute(
 def run(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     """The main job."""
     return _execute(arguments, command, None)
+
+
+def mutants(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """Every mutant of the guest series; 0 when all were killed."""
+    options = run_options(arguments, command)
+    from harness.stages.mutants import MutantJob, load  # noqa: PLC0415
+    from harness.terminal import TerminalProgress  # noqa: PLC0415
+
+    found = load(arguments.mutants, arguments.which)
+    progress = TerminalProgress()
+    try:
+        job = MutantJob(options, found, progress, None)
+        code = job.execute()
+    finally:
+        progress.close()
+    print(job.render())
+    return code
 
 
 def build(arguments: argparse.Namespace, command: Sequence[str]) -> int:

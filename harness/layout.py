@@ -12,6 +12,7 @@ KERNEL_CONFIGS = CONFIGS / "kernel"
 PLANS = CONFIGS / "plans"
 SERIES = REPOSITORY / "kernel_patches"
 KSELFTESTS = REPOSITORY / "kselftests"
+MUTANTS = REPOSITORY / "tests" / "mutants"
 
 CACHE_VARIABLE = "TDISP_HARNESS_CACHE"
 
