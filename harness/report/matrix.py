@@ -96,10 +96,11 @@ def _field(tests: list[TestResult] | None, hrefs: Mapping[str, str]) -> Field | 
     title = ", ".join(f"{counts[o]} {spoken(o)}" for o in _WORST if counts[o])
     bad = worst(counts)
     text = f"{counts[Outcome.PASS]}/{len(tests)}"
+    href = hrefs.get(f"{tests[0].role}:{tests[0].collection}", "")
     if len(tests) == 1:
         text, title = bad.value, _inner(tests[0])
-    group = hrefs.get(f"{tests[0].role}:{tests[0].collection}", "")
-    return Field(text, timeline.tone(bad), title, hrefs.get(tests[0].key, group))
+        href = hrefs.get(tests[0].key, href)
+    return Field(text, timeline.tone(bad), title, href)
 
 
 def _inner(test: TestResult) -> str:

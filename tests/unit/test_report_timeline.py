@@ -217,7 +217,7 @@ def test_nothing_at_all_is_fine(name: str, tmp_path: Path) -> None:
 
 
 def test_matrix_shows_roles_and_the_worst_outcome() -> None:
-    found = matrix.layout(RUN, {"guest:tsm": "group-1"})
+    found = matrix.layout(RUN, {"guest:tsm": "group-1", "guest:tsm:uapi": "test-1"})
     assert found.columns == ("host", "guest")
     rows = dict(found.rows)
     assert rows["tsm"][0] is None
