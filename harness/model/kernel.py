@@ -145,6 +145,11 @@ class KernelBuild:
         return self.directory / "System.map"
 
     @property
+    def vmlinux(self) -> Path:
+        """The ELF file, kept only when it has debugging information (kernel.debug of a plan)."""
+        return self.directory / "vmlinux"
+
+    @property
     def config(self) -> Path:
         return self.directory / "config"
 

@@ -89,6 +89,7 @@ class SplatRecord:
     splat: Splat
     text: str  # the raw lines
     expected: bool = False  # a negative control had to show it
+    decoded: tuple[str, ...] = ()  # splat.trace with source lines, where the build has them
 
 
 @dataclass(frozen=True, slots=True)

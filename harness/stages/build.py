@@ -105,6 +105,8 @@ def build(
         begin, cpu = time.monotonic(), child_cpu_s()
         with store.put(KIND, key) as draft:
             _kernel(job, draft.directory, modules=_has_modules(proof))
+            if parse_config(proof.final).get("DEBUG_INFO") == "y":
+                shutil.copyfile(kbuild.output / "vmlinux", draft.directory / "vmlinux")
             _kselftests(job, draft.directory, collections)
             draft.metadata |= {
                 "role": tree.role.value,

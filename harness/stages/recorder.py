@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +129,15 @@ class Recorder:
     def splats(self, records: tuple[SplatRecord, ...]) -> None:
         with self._lock:
             self._update(replace(self._result, splats=(*self._result.splats, *records)))
+
+    def decoded(self, traces: Mapping[tuple[str, int], tuple[str, ...]]) -> None:
+        """Decoded traces, by machine and first line of the splat."""
+        with self._lock:
+            splats = tuple(
+                replace(r, decoded=traces.get((r.machine, r.splat.start_line), r.decoded))
+                for r in self._result.splats
+            )
+            self._update(replace(self._result, splats=splats))
 
     def failure(self, failure: Failure) -> None:
         with self._lock:

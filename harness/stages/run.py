@@ -31,6 +31,7 @@ from harness.model.results import SCHEMA_VERSION, Outcome, RunResult, TestResult
 from harness.report import json_report
 from harness.stages import build, failures, reports, selftest, source
 from harness.stages.attempts import until_settled
+from harness.stages.decode import decode_traces
 from harness.stages.fleet import Fleet
 from harness.stages.kernels import KernelMaker
 from harness.stages.provision import Provisions, provision
@@ -236,6 +237,7 @@ class MainJob:
             yield fleet
         finally:
             fleet.close()
+            decode_traces(self.recorder, builds)
 
     def _tests(
         self,
