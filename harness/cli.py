@@ -104,6 +104,10 @@ def _add_run(verbs: _Verbs) -> None:
     )
     run.add_argument("--keep", action="store_true", help="leave the machines up until Ctrl-C")
     run.add_argument(
+        "--lab", type=Path, metavar="FILE", help="an inventory: use its --machine instead of a VM"
+    )
+    run.add_argument("--machine", metavar="NAME", help="with --lab: the machine's name there")
+    run.add_argument(
         "--repeat",
         type=int,
         metavar="N",

@@ -19,6 +19,7 @@ from harness.core.plan import MAX_REPEAT, parse_plan
 from harness.core.splat_rules import load_rules
 from harness.errors import UserError
 from harness.model.kernel import Role, SourceSpec
+from harness.model.lab import LabSpec
 from harness.model.options import RunOptions
 from harness.model.plan import Plan, Topology
 
@@ -63,9 +64,7 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
     plan = _with_repeats(parse_plan(text, str(path), path.stem), arguments)
     if arguments.ref is not None and arguments.tree is None:
         raise UserError("--ref: needs --tree", hint="--ref names a commit of the tree")
-    topology = Topology(arguments.topology) if arguments.topology else plan.topology
-    if plan.platform is not None and topology is not Topology.SOLO:
-        raise UserError(f"--topology {topology}: plan {plan.name} has a [platform]: solo only")
+    lab = _lab(arguments)
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: expected 1 or more")
     if arguments.tree is not None:
@@ -78,7 +77,7 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
         plan=plan,
         plan_text=text,
         plan_file=arguments.plan,
-        topology=topology,
+        topology=_topology(arguments, plan, lab),
         source=source,
         extra_series=_series(arguments.series),
         without_builtin=frozenset(Role(role) for role in arguments.no_builtin_series),
@@ -89,7 +88,38 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
         keep=getattr(arguments, "keep", False),
         command=tuple(command),
         baseline=_baseline(arguments),
+        lab=lab,
     )
+
+
+def _lab(arguments: argparse.Namespace) -> LabSpec | None:
+    """--lab and --machine."""
+    file, machine = getattr(arguments, "lab", None), getattr(arguments, "machine", None)
+    if file is None and machine is None:
+        return None
+    if file is None or machine is None:
+        raise UserError("--lab and --machine: needed together", hint="see configs/labs/")
+    from harness.stages import lab  # noqa: PLC0415
+
+    return lab.load(file, machine)
+
+
+def _topology(arguments: argparse.Namespace, plan: Plan, lab: LabSpec | None) -> Topology:
+    """A lab machine decides by its role: a host machine makes a pair, a guest stands alone."""
+    asked = Topology(arguments.topology) if arguments.topology else None
+    if lab is not None:
+        wanted = Topology.PAIR if lab.role is Role.HOST else Topology.SOLO
+        if asked not in (None, wanted):
+            raise UserError(
+                f"--topology {asked}: {lab.name} has the role {lab.role}, which makes a {wanted}"
+            )
+        if plan.platform is not None:
+            raise UserError(f"--lab: plan {plan.name} has a [platform], which only a VM can have")
+        return wanted
+    topology = asked or plan.topology
+    if plan.platform is not None and topology is not Topology.SOLO:
+        raise UserError(f"--topology {topology}: plan {plan.name} has a [platform]: solo only")
+    return topology
 
 
 def _baseline(arguments: argparse.Namespace) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.kernel import Role, SourceSpec
+from harness.model.lab import LabSpec
 from harness.model.plan import Plan, Topology
 
 
@@ -28,6 +29,7 @@ class RunOptions:
     keep: bool
     command: tuple[str, ...]  # the command line, for the record and the reproducer
     baseline: str = ""  # the run to compare with, by name or directory; "": the last of its kind
+    lab: LabSpec | None = None  # takes the place of the VM of its role
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -25,6 +25,7 @@ from harness.core.plan import all_cells
 from harness.core.splat import excerpt, find_splats
 from harness.core.splat_rules import RuleSet
 from harness.errors import HarnessError, InfraError, KernelError, MachineError
+from harness.machines.lab import LabMachine
 from harness.machines.nested import NestedMachine, image_serial
 from harness.machines.qemu import QemuMachine, QemuSetup
 from harness.model.kernel import KernelBuild, Role
@@ -38,7 +39,7 @@ from harness.stages.platform import PlatformStage
 from harness.stages.provision import Provisions
 from harness.stages.recorder import Recorder
 
-VmMachine = QemuMachine | NestedMachine
+AnyMachine = QemuMachine | NestedMachine | LabMachine
 
 # The boot time of a guest on the machines the timeouts of plans were written for.
 _REFERENCE_BOOT_S = 5.0
@@ -51,7 +52,7 @@ _EMULATION_RETRIES = 2
 class _Slot:
     """One role's machine. installed: the kselftests on it, for this boot."""
 
-    machine: VmMachine
+    machine: AnyMachine
     installed: tuple[str, ...] = ()
     cell: str = ""  # of the platform's matrix
 
@@ -97,7 +98,7 @@ class Fleet:
 
     # machines
 
-    def get(self, role: Role, cell: str = "") -> VmMachine:
+    def get(self, role: Role, cell: str = "") -> AnyMachine:
         """The role's machine, up, on its kernel, with the kselftests installed.
 
         cell: of the platform's matrix, "" for the first; a machine in another cell is replaced.
@@ -182,12 +183,17 @@ class Fleet:
     # booting
 
     def _probe(self) -> Accel:
+        if self._options.lab is not None:
+            return LabMachine.accel
         kernel = next(iter(self._builds.values())).image
         return acceleration.probe(self._provisions.qemu, kernel, self._options.cache)
 
     def _boot(self, role: Role, cell: str) -> _Slot:
-        if role is Role.HOST:
-            machine: VmMachine = self._host()
+        lab = self._options.lab
+        if lab is not None and lab.role is role:
+            machine: AnyMachine = LabMachine(lab, self._recorder.run_dir, self._rules)
+        elif role is Role.HOST:
+            machine = self._host()
         elif self._options.topology is Topology.SOLO:
             machine = self._solo_guest(cell)
         else:
@@ -209,11 +215,11 @@ class Fleet:
         self._record(role, machine, MachineEnd.ALIVE)
         return slot
 
-    def _bring_up(self, role: Role, machine: VmMachine) -> None:
+    def _bring_up(self, role: Role, machine: AnyMachine) -> None:
         build = self._builds[role]
         self._start(machine)
         self._progress.say(f"{machine.name}: answers over SSH after {machine.boot_s:.1f} s")
-        if role is Role.HOST:
+        if role is Role.HOST or isinstance(machine, LabMachine):
             self._progress.say(f"{machine.name}: deploying {build.release} over SSH and kexec")
             machine.deploy(build)
             self._progress.say(
@@ -221,7 +227,7 @@ class Fleet:
             )
         self._progress.say(f"{machine.name}: build id {build.build_id[:12]} proved")
 
-    def _start(self, machine: VmMachine) -> None:
+    def _start(self, machine: AnyMachine) -> None:
         """Start; a nested guest that the emulation lost is started again, and that is said.
 
         QEMU's emulated SVM stops a guest now and then, without a word of its kernel (a silent hang
@@ -306,13 +312,15 @@ class Fleet:
     def _end(self, role: Role, slot: _Slot) -> None:
         machine = slot.machine
         end = machine.state() if machine.boots else MachineEnd.NEVER_BOOTED
+        if isinstance(machine, LabMachine) and not machine.recover(end):
+            self._progress.say(f"{machine.name}: does not come back: it needs a person")
         machine.close()
         if self.platform is not None and role is Role.GUEST:
             self.platform.end()
         self._record(role, machine, end)
         self._scan(role, machine)
 
-    def _record(self, role: Role, machine: VmMachine, end: MachineEnd) -> None:
+    def _record(self, role: Role, machine: AnyMachine, end: MachineEnd) -> None:
         build = self._builds[role]
         self._recorder.machine(
             MachineRecord(
@@ -330,7 +338,7 @@ class Fleet:
             )
         )
 
-    def _scan(self, role: Role, machine: VmMachine) -> None:
+    def _scan(self, role: Role, machine: AnyMachine) -> None:
         """Splats outside of any test: those within tests were recorded with their test."""
         data = machine.console.read() if machine.console.path.exists() else b""
         known = {

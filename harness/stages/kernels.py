@@ -73,7 +73,7 @@ class KernelMaker:
             try:
                 proof, digest = config.configure(
                     tree,
-                    fragments(tree.role, self._options.plan.debug),
+                    (*fragments(tree.role, self._options.plan.debug), *self._lab_fragment(tree)),
                     self._options.plan.collections,
                     self._store,
                     self._progress,
@@ -90,6 +90,10 @@ class KernelMaker:
                 raise
             self._write_proof(tree.role, proof)
         return proof, digest
+
+    def _lab_fragment(self, tree: PatchedTree) -> tuple[Path, ...]:
+        lab = self._options.lab
+        return (lab.fragment,) if lab and lab.fragment and lab.role is tree.role else ()
 
     def _write_proof(self, role: Role, proof: ConfigProof) -> None:
         (self._recorder.run_dir / proof_name(role)).write_text(render_proof(proof))

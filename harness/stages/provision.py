@@ -13,11 +13,15 @@ from harness.adapters.store import ArtifactStore
 from harness.model.machine import QemuInstall
 from harness.model.plan import Topology
 from harness.model.progress import Progress
+from harness.stages.lab import OWN_QEMU
 
 
 @dataclass(frozen=True, slots=True)
 class Provisions:
-    """What machines are made of. host and own_kernel are None in solo with a good system QEMU."""
+    """What machines are made of.
+
+    host and own_kernel are None in solo with a good system QEMU, and with a lab machine.
+    """
 
     qemu: QemuInstall
     guest: rootfs.RootImage
@@ -26,7 +30,13 @@ class Provisions:
 
 
 def provision(
-    topology: Topology, cache: Path, store: ArtifactStore, log_dir: Path, progress: Progress
+    topology: Topology,
+    cache: Path,
+    store: ArtifactStore,
+    log_dir: Path,
+    progress: Progress,
+    *,
+    lab: bool = False,
 ) -> Provisions:
     """Everything a topology needs. What the cache holds is neither fetched nor made again."""
     recipes = rootfs.load_recipes(layout.CONFIGS / "rootfs" / "images.toml")
@@ -42,6 +52,8 @@ def provision(
         return maker.archive(recipe, sources, log_dir / f"rootfs-{name}.log")
 
     guest = maker.image(recipes["guest"], archive("guest"), init)
+    if lab:
+        return Provisions(OWN_QEMU, guest, None, None)
     system = system_qemu.find()
     if topology is Topology.SOLO and system is not None:
         return Provisions(system, guest, None, None)

@@ -29,7 +29,7 @@ from harness.model.plan import RepeatPolicy, TestId, TestSelection
 from harness.model.progress import Progress
 from harness.model.results import SCHEMA_VERSION, Outcome, RunResult, TestResult, Verdict
 from harness.report import json_report
-from harness.stages import build, failures, reports, selftest, source
+from harness.stages import build, failures, lab, reports, selftest, source
 from harness.stages.attempts import until_settled
 from harness.stages.decode import decode_traces
 from harness.stages.fleet import Fleet
@@ -126,7 +126,8 @@ class MainJob:
 
     def everything(self) -> None:
         """The whole main job."""
-        self.test(*self.kernels_and_provisions())
+        with lab.reserved(self._options.lab, self._options.cache):
+            self.test(*self.kernels_and_provisions())
 
     def test(self, builds: Mapping[Role, KernelBuild], provisions: Provisions) -> None:
         """The tests of the plan, on kernels that are built."""
@@ -179,6 +180,7 @@ class MainJob:
             self._store,
             self.recorder.run_dir,
             self._progress,
+            lab=self._options.lab is not None,
         )
 
     def kernels(self) -> Mapping[Role, KernelBuild]:
@@ -248,7 +250,9 @@ class MainJob:
         with self.recorder.stage(self._progress, "boot"):
             first = {test.role: test.cell for test, _ in reversed(chosen)}
             for role in builds:
-                fleet.get(role, first.get(role, ""))
+                # a guest needs its host, but a host needs no guest
+                if role in first or Role.GUEST in first:
+                    fleet.get(role, first.get(role, ""))
         with self.recorder.stage(self._progress, "kselftests"):
             for done, (test, selection) in enumerate(chosen):
                 self._progress.count(done, len(chosen), f"tests done, now {test}")
