@@ -12,44 +12,26 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.model.kernel import Role
+from harness.model.lab import LabSpec, LabSsh
 
-
-@dataclass(frozen=True, slots=True)
-class LabSsh:
-    """How to log in. host_key: "TYPE BASE64", as `ssh-keyscan` prints it after the name."""
-
-    host: str
-    host_key: str
-    key: Path
-    port: int = 22
-    user: str = "root"
-
-
-@dataclass(frozen=True, slots=True)
-class LabSpec:
-    """One lab machine. Commands are lists, run on the controller without a shell.
-
-    console: prints the serial console until ended; () follows the kernel log over SSH instead.
-    power_cycle: switches the machine off and on; () makes a restart a `reboot` over SSH.
-    append: added to the command line of the machine's own kernel for a deployed one.
-    """
-
-    name: str
-    role: Role
-    ssh: LabSsh
-    console: tuple[str, ...] = ()
-    power_cycle: tuple[str, ...] = ()
-    append: str = ""
-    boot_limit_s: float = 900.0
-
-
-_MACHINE_KEYS = ("role", "ssh", "console", "power_cycle", "append", "boot_limit_s")
+_MACHINE_KEYS = (
+    "role",
+    "ssh",
+    "console",
+    "power_cycle",
+    "append",
+    "boot_limit_s",
+    "fragment",
+)
 _SSH_KEYS = ("host", "host_key", "key", "port", "user")
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ssh-rsa")
 
 
 def parse_inventory(toml_text: str, name: str, home: Path) -> dict[str, LabSpec]:
-    """All machines by name. `name` is the file's, for errors; `home` replaces "~" in key paths."""
+    """All machines by name. `name` is the file's: for errors, and what fragments are relative to.
+
+    `home` replaces "~" in key paths.
+    """
     try:
         table = tomllib.loads(toml_text)
     except tomllib.TOMLDecodeError as exc:
@@ -60,6 +42,15 @@ def parse_inventory(toml_text: str, name: str, home: Path) -> dict[str, LabSpec]
     if not machines.table:
         raise UserError(f"{name}: machines: empty", hint="one table [machines.NAME] per machine")
     return {key: _machine(machines.section(key), key, home) for key in machines.table}
+
+
+def machine_named(machines: Mapping[str, LabSpec], wanted: str, file: str) -> LabSpec:
+    """One machine of an inventory; UserError with the nearest name."""
+    if wanted in machines:
+        return machines[wanted]
+    near = difflib.get_close_matches(wanted, machines, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(machines))}"
+    raise UserError(f"{file}: no machine {wanted!r}", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +110,7 @@ def _machine(section: _Section, name: str, home: Path) -> LabSpec:
     role = section.text("role")
     if role not in (one.value for one in Role):
         raise UserError(f'{section.where("role")}: {role!r} is neither "host" nor "guest"')
+    fragment = section.text("fragment", "")
     return LabSpec(
         name=name,
         role=Role(role),
@@ -127,6 +119,7 @@ def _machine(section: _Section, name: str, home: Path) -> LabSpec:
         power_cycle=section.command("power_cycle"),
         append=section.text("append", ""),
         boot_limit_s=section.number("boot_limit_s", 900, 30, 7200),
+        fragment=Path(section.file).parent / fragment if fragment else None,
     )
 
 

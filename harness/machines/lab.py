@@ -11,11 +11,13 @@ from typing import IO
 from harness.adapters.console import ConsoleFile, RemoteStream, follow_command
 from harness.adapters.process import TABLE, Child, run
 from harness.adapters.ssh import SshConnection, SshEndpoint
-from harness.core.inventory import LabSpec
 from harness.core.machine_end import EndReport, classify_end
 from harness.core.splat_rules import RuleSet
+from harness.errors import HarnessError
 from harness.machines.remote import RemoteMachine
 from harness.model.kernel import KernelBuild
+from harness.model.lab import LabSpec
+from harness.model.machine import Accel, MachineEnd
 
 _SHORT_S = 60.0
 _POWER_S = 120.0
@@ -32,6 +34,8 @@ class LabMachine(RemoteMachine):
     """
 
     kind = "lab"
+    accel = Accel("none", "a lab machine is no VM")
+    argv: tuple[str, ...] = ()
 
     def __init__(self, spec: LabSpec, run_dir: Path, rules: RuleSet) -> None:
         super().__init__(spec.name, spec.role, ConsoleFile(run_dir / f"console-{spec.name}.log"))
@@ -54,11 +58,13 @@ class LabMachine(RemoteMachine):
 
     @property
     def append(self) -> str:
-        # BOOT_IMAGE and initrd belong to the boot loader
+        # BOOT_IMAGE and initrd belong to the boot loader; the words of `append` are there when the
+        # machine still runs the kernel of an earlier run
+        ours = set(self._spec.append.split())
         words = [
             word
             for word in self._own_line.split()
-            if not word.startswith(("BOOT_IMAGE=", "initrd=", "panic="))
+            if not word.startswith(("BOOT_IMAGE=", "initrd=", "panic=")) and word not in ours
         ]
         return " ".join((*words, _PANIC, self._spec.append)).strip()
 
@@ -109,6 +115,17 @@ class LabMachine(RemoteMachine):
         self.boot_s = time.monotonic() - begin
         if deployed is not None:
             self.deploy(deployed)
+
+    def recover(self, end: MachineEnd) -> bool:
+        """Bring a machine that does not live back on its own kernel; False when that failed."""
+        if end in (MachineEnd.ALIVE, MachineEnd.NEVER_BOOTED):
+            return True
+        self.deployed = None
+        try:
+            self.restart()
+        except HarnessError:
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of the machine; it stays up, on whatever kernel it runs."""

@@ -15,13 +15,13 @@ import pytest
 from harness.adapters.console import ConsoleFile
 from harness.adapters.ssh import SshConnection
 from harness.core.elf_notes import build_id
-from harness.core.inventory import LabSpec, LabSsh
 from harness.core.machine_end import EndReport, classify_end
 from harness.core.splat_rules import load_rules
 from harness.errors import KernelError, MachineError
 from harness.machines.lab import LabMachine
 from harness.machines.remote import READY, RemoteMachine
 from harness.model.kernel import KernelBuild, Role
+from harness.model.lab import LabSpec, LabSsh
 from harness.model.machine import BootFailure, MachineEnd
 from harness.model.progress import SilentProgress
 from harness.stages.deploy import deploy_kernel

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.inventory import parse_inventory
+from harness.core.inventory import machine_named, parse_inventory
 from harness.errors import UserError
 from harness.model.kernel import Role
 
@@ -94,3 +94,18 @@ def test_a_near_miss_is_suggested() -> None:
     with pytest.raises(UserError) as caught:
         parse(GOOD.replace('role = "host"', 'role = "host"\npower_cycel = []'))
     assert caught.value.hint == "did you mean power_cycle?"
+
+
+def test_a_fragment_lies_beside_the_inventory() -> None:
+    text = GOOD.replace('role = "host"\n', 'role = "host"\nfragment = "spr1.config"\n')
+    machine = parse_inventory(text, NAME, Path("/home/u"))["spr1"]
+    assert machine.fragment == Path("configs/labs/spr1.config")
+    assert parse_inventory(GOOD, NAME, Path("/home/u"))["spr1"].fragment is None
+
+
+def test_a_machine_that_is_not_there() -> None:
+    machines = parse_inventory(GOOD, NAME, Path("/home/u"))
+    assert machine_named(machines, "spr1", NAME).name == "spr1"
+    with pytest.raises(UserError, match="no machine 'spr2'") as caught:
+        machine_named(machines, "spr2", NAME)
+    assert caught.value.hint == "did you mean spr1?"

@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from harness.adapters.network import free_port
-from harness.core.inventory import LabSpec, LabSsh
 from harness.errors import KernelError, MachineError
 from harness.machines.lab import LabMachine
 from harness.machines.nested import NestedMachine, image_serial
 from harness.machines.qemu import QemuMachine, QemuSetup
 from harness.model.kernel import Role
+from harness.model.lab import LabSpec, LabSsh
 from harness.model.machine import Accel, BootFailure, Disk, MachineEnd, QemuInstall, VmSpec
 from harness.model.progress import SilentProgress
 from harness.stages.deploy import deploy_kernel
