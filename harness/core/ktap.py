@@ -20,6 +20,7 @@ from harness.core import ktap_lines as lines
 from harness.core.ktap_tree import Block, Names, Node, cases_of, leaves, node_of
 from harness.model.results import KtapProblem, KtapReport, Outcome
 
+STARTED = "started, but no result line was seen"
 _DEPTH_MAX = 32  # deeper lines stay on the deepest level: bounds ids and recursion
 _MISSING_MAX = 1000  # single MISSING cases per report; beyond, one per block stands for the rest
 _TOP_LEVEL_TAP = re.compile(r"^(?:K?TAP version [0-9]|1\.\.[0-9])", re.MULTILINE)
@@ -294,7 +295,7 @@ class _Stream:
             self._adopt_orphans(block)
         for name, line in block.announced.items():
             block.absent += 1
-            reason = block.bail or "started, but no result line was seen"
+            reason = block.bail or STARTED
             block.nodes.append(node_of(_parts(name), Outcome.MISSING, reason, line))
         block.announced.clear()
         if block.plan is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.core import ktap
 from harness.core.known import ANNOUNCED
 from harness.model.results import (
     EXIT_CODES,
@@ -83,6 +84,12 @@ def judge(
             case.reason for case in report.cases if case.outcome is Outcome.XFAIL
         )
     return Outcome.PASS, ""
+
+
+def was_running(report: KtapReport) -> str:
+    """The subtest that had begun when the output ended, names joined by ":"; "" when none had."""
+    begun = [c for c in report.cases if c.reason == ktap.STARTED and len(c.id) > 2]
+    return ":".join(begun[-1].id[2:]) if begun else ""
 
 
 def _worst(report: KtapReport) -> tuple[Outcome, str] | None:

@@ -142,6 +142,7 @@ class TestResult:
     attempts: tuple[Attempt, ...] = ()
     cell: str = ""  # of the platform's matrix
     platform: PlatformEvents | None = None  # None: the machine had no platform
+    last_lines: tuple[str, ...] = ()  # of the console, when the machine ended under the test
 
     @property
     def program(self) -> str:

@@ -20,6 +20,7 @@ _WIDTH = 160
 _MAX_FAILURES = 3
 _MAX_TESTS = 5
 _MAX_SPLATS = 3
+_MAX_LAST = 3
 
 
 def render(result: RunResult, paths: Mapping[str, str] | None = None) -> str:
@@ -58,6 +59,7 @@ def _tests(result: RunResult) -> list[str]:
         cause = first_cause(test)
         title = f"  {test.outcome.value.upper()} {one_line(test.key, 80)}"
         lines.append(f"{title}: {one_line(cause, _WIDTH)}" if cause else title)
+        lines += [f"      | {one_line(line, _WIDTH)}" for line in test.last_lines[-_MAX_LAST:]]
         logs = [attempt.log for attempt in test.attempts if attempt.log] or [test.log]
         if logs[0]:
             lines.append(f"      log: {one_line(' '.join(logs), _WIDTH)}")

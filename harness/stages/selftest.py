@@ -21,7 +21,7 @@ from typing import Protocol
 from harness.core import attribution, ktap, splat
 from harness.core.known import expect_known
 from harness.core.splat_rules import RuleSet
-from harness.core.verdict import judge
+from harness.core.verdict import judge, was_running
 from harness.errors import InfraError
 from harness.machines.remote import RemoteMachine
 from harness.model.kernel import KernelBuild
@@ -78,6 +78,7 @@ class _Ran:
     end: MachineEnd
     what: str  # how the machine ended, in words
     console: tuple[int, int]  # bytes of the console written meanwhile
+    last_lines: tuple[str, ...] = ()  # of the console, when the machine ended
 
 
 def install(machine: RemoteMachine, build: KernelBuild) -> tuple[str, ...]:
@@ -146,6 +147,7 @@ def run_test(
         exit_status=ran.status,
         taint_before=ran.taint[0],
         taint_after=ran.taint[1],
+        last_lines=ran.last_lines,
         cell=test.cell,
     )
     if settings.platform is not None:
@@ -186,13 +188,16 @@ def _execute(
     result = machine.run(script, timeout_s=timeout_s + _GRACE_S * settings.speed)
     output, status, taint = _split_status(result.stdout, nonce)
     end, what = MachineEnd.ALIVE, ""
+    lines: tuple[str, ...] = ()
     if status is not None:
         # the serial line lags behind SSH: its end marker closes this test's part of the console
         machine.console.wait_for(markers[1].encode(), 5 * settings.speed, begin)
     else:
         report = machine.report()
         end, what = report.end, report.what
-    return _Ran(result, output, status, taint, end, what, (begin, machine.console.size()))
+        lines = () if end is MachineEnd.ALIVE else report.last_lines
+    console = (begin, machine.console.size())
+    return _Ran(result, output, status, taint, end, what, console, lines)
 
 
 def _split_status(output: bytes, nonce: str) -> tuple[bytes, int | None, tuple[int, int]]:
@@ -246,11 +251,13 @@ def _judge(
         for case in report.cases
         if case.id[:2] == root and len(case.id) > 2
     )
+    begun = was_running(report)
+    doing = f"; it was running {begun}" if begun else ""
     if ran.end is not MachineEnd.ALIVE:
         infra = ran.end is MachineEnd.QEMU_DIED
-        return (Outcome.INFRA if infra else Outcome.CRASH), ran.what, subtests
+        return (Outcome.INFRA if infra else Outcome.CRASH), f"{ran.what}{doing}", subtests
     if ran.result.timed_out:
-        return Outcome.TIMEOUT, f"no end after {ran.result.duration_s:.0f} s", subtests
+        return Outcome.TIMEOUT, f"no end after {ran.result.duration_s:.0f} s{doing}", subtests
     if ran.status is None:
         why = "it ended the SSH connection that it ran under; the machine lives"
         return Outcome.FAIL, why, subtests

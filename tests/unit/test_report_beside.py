@@ -77,3 +77,10 @@ def test_a_flaky_test_that_passes_is_not_hidden() -> None:
     result = replace(run(1, case("pass"), case("flaky", "b")), flaky_passes=True)
     assert result.verdict is Verdict.PASS
     assert "1 flaky, which the plan lets pass" in summary.sentence(result)
+
+
+def test_the_last_lines_of_a_machine_that_crashed() -> None:
+    lines = tuple(f"line {n}" for n in range(20))
+    text = terminal.render(run(1, replace(case("crash"), last_lines=lines)))
+    assert "      | line 17\n      | line 18\n      | line 19\n" in text
+    assert "line 16" not in text

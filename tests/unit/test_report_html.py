@@ -341,3 +341,12 @@ def test_colours_have_enough_contrast(tmp_path: Path) -> None:
         for first, second in pairs:
             high, low = sorted((luminance(colours[first]), luminance(colours[second])))[::-1]
             assert (high + 0.05) / (low + 0.05) >= 4.5, (first, second)
+
+
+def test_decoded_traces_and_last_lines_are_on_the_page(tmp_path: Path) -> None:
+    sample = report_samples.everything()["failing"]
+    splat = replace(sample.splats[0], decoded=("f+0x1/0x2 (drivers/x.c:<7>)",))
+    bad = replace(sample.tests[-1], outcome=Outcome.CRASH, last_lines=("the </end>",))
+    page = html.render(replace(sample, splats=(splat,), tests=(bad,)), tmp_path)
+    assert "f+0x1/0x2 (drivers/x.c:&lt;7&gt;)" in page
+    assert "the &lt;/end&gt;" in page

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from harness.core import ktap
 from harness.core.known import expect_known, expired_notes
-from harness.core.verdict import judge, verdict
+from harness.core.verdict import judge, verdict, was_running
 from harness.model.kernel import Role
 from harness.model.plan import KnownFailure, TestSelection
 from harness.model.results import (
@@ -176,3 +177,10 @@ def test_flaky_fails_a_run_unless_the_plan_says_otherwise() -> None:
     assert verdict(worse) is Verdict.FAIL
     splat = replace(flaky, flaky_passes=True, splats=(SPLAT,))
     assert verdict(splat) is Verdict.FAIL, "a splat is never excused"
+
+
+def test_what_was_running_when_the_output_ended() -> None:
+    text = "TAP version 13\n1..1\n# selftests: tsm: a\n# TAP version 13\n# 1..3\n# ok 1 x\n"
+    assert was_running(ktap.parse(text + "# #  RUN  y.z ...\n# not yet")) == "y.z"
+    assert was_running(ktap.parse(text + "# ok 2 y\n# ok 3 z\nok 1 selftests: tsm: a\n")) == ""
+    assert was_running(ktap.parse("")) == ""
