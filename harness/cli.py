@@ -87,6 +87,16 @@ def _add_kernel_options(parser: argparse.ArgumentParser) -> None:
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs"
     )
     parser.add_argument(
+        "--pins",
+        type=Path,
+        metavar="FILE",
+        help="refuse to go on where source, series, configuration, root file system, QEMU or plan "
+        "are not those of FILE (written by reproduce.sh)",
+    )
+    parser.add_argument(
+        "--allow-differences", action="store_true", help="with --pins: say them and go on"
+    )
+    parser.add_argument(
         "-j", "--jobs", type=int, default=os.cpu_count() or 1, help="parallel compilers"
     )
 

@@ -7,14 +7,15 @@ import argparse
 import functools
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness import cli, layout
 from harness.core import compare as comparison
-from harness.core import ktap, splat
+from harness.core import ktap, pins, splat
 from harness.core.plan import MAX_REPEAT, parse_plan
 from harness.core.splat_rules import load_rules
 from harness.errors import UserError
@@ -51,6 +52,22 @@ def _with_repeats(plan: Plan, arguments: argparse.Namespace) -> Plan:
     return replace(plan, repeats=replace(plan.repeats, **given))
 
 
+def _pins(path: Path | None) -> dict[str, str]:
+    """The pins of --pins."""
+    if path is None:
+        return {}
+    try:
+        return pins.load(path.read_text(encoding="utf-8"), f"--pins {path}")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UserError(f"--pins {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+
+
+def _package_sha256(known: Mapping[str, str]) -> str:
+    """Of the source package that was pinned, "" without."""
+    found = re.search(r"\bsha256 ([0-9a-f]{64})$", known.get("source", ""))
+    return found[1] if found else ""
+
+
 def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOptions:
     """The options of `run`, `build` and `boot`; UserError names the option or the plan's key."""
     path = cli.plan_file(arguments.plan)
@@ -73,6 +90,8 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
         source = SourceSpec(tarball=arguments.tarball)
     else:
         source = SourceSpec(package=plan.package)
+    known_pins = _pins(arguments.pins)
+    source = replace(source, sha256=_package_sha256(known_pins)) if source.package else source
     return RunOptions(
         plan=plan,
         plan_text=text,
@@ -87,6 +106,8 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
         jobs=arguments.jobs,
         keep=getattr(arguments, "keep", False),
         command=tuple(command),
+        pins=tuple(known_pins.items()),
+        allow_differences=arguments.allow_differences,
         baseline=_baseline(arguments),
         lab=lab,
     )

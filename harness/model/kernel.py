@@ -20,6 +20,7 @@ class SourceSpec:
     """What the user asked to build. Exactly one of package, tree, tarball is set."""
 
     package: str = ""  # "linux-source-7.3"
+    sha256: str = ""  # of the package, when it must be that very one
     tree: Path | None = None  # a git tree, never written to
     ref: str = "HEAD"
     tarball: Path | None = None

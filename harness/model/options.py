@@ -30,6 +30,8 @@ class RunOptions:
     command: tuple[str, ...]  # the command line, for the record and the reproducer
     baseline: str = ""  # the run to compare with, by name or directory; "": the last of its kind
     lab: LabSpec | None = None  # takes the place of the VM of its role
+    pins: tuple[tuple[str, str], ...] = ()  # of the run to be reproduced (core/pins.py)
+    allow_differences: bool = False  # from these pins
 
     @property
     def roles(self) -> tuple[Role, ...]:

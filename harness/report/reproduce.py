@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""reproduce.sh: a POSIX shell script in the run directory that runs the same thing again."""
+"""reproduce.sh: a POSIX shell script in the run directory that runs the same thing again.
+
+It carries the pins of its run, so what cannot be had any more is told and not replaced silently.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from harness.model.results import KernelRecord, RunResult
+from harness.model.results import RunResult
 from harness.report.text import one_line
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
-_PLAIN_ID = re.compile(r"[0-9A-Za-z]+")
+_OURS = ("--runs-dir", "--pins")
 
 _HEAD = """\
 #!/bin/sh
@@ -53,23 +57,19 @@ fi
 git -C "$pinned" update-ref --no-deref HEAD "$commit" || exit 2
 """
 
+_PINS = """
+# What the original run was made of. The harness refuses to go on where it finds anything else;
+# REPRODUCE_ANYWAY=1 turns that into a note.
+pins=$runs/pins.json
+cat >"$pins" <<'PINS' || exit 2
+{pins}
+PINS
+"""
+
 _RUN = """
 # The arguments are the user's own, letter by letter.
 # shellcheck disable=SC2016
-{command}
-status=$?
-"""
-
-_CHECK = """
-# The same source? Packages move; the run above says what it took.
-result=$runs/latest/result.json
-check() {{ # role, what, expected
-    if [ -f "$result" ] && ! grep -qF "\\"$3\\"" "$result"; then
-        say "note: $1 kernel: the original run used $2 $3, this run did not"
-    fi
-}}
-{checks}
-exit "$status"
+exec {command}
 """
 
 
@@ -79,6 +79,8 @@ def render(
     *,
     harness_commit: str,
     files: Mapping[str, str],
+    pins: Mapping[str, str],
+    plan: str = "",
 ) -> str:
     """The script's text, to be written executable as reproduce.sh in the run directory.
 
@@ -87,12 +89,15 @@ def render(
     files: argument value as the user gave it (a plan, a series) -> path of its copy relative to the
     run directory, e.g. {"/home/me/v2": "series/guest/v2"}. An argument that is a key, or ends in
     "=key", is pointed at the copy.
+    pins: of the run (core/pins.py). plan: the copy of a plan that the arguments do not name.
     """
-    arguments = _without_runs_dir(args)
+    arguments = _without(args, _OURS)
     tree = _option(arguments, "--tree")
     git_ids = {k.source_id for k in result.kernels if k.source_kind == "git"}
     commit = git_ids.pop() if len(git_ids) == 1 else ""
     pin = bool(tree) and _COMMIT.fullmatch(commit) is not None
+    if pin:  # the pinned clone stands at the commit
+        arguments = _without(arguments, ("--ref",))
     words = [_word(argument, files, tree if pin else "") for argument in arguments]
     text = _HEAD.format(
         run_id=_comment(result.run_id),
@@ -103,11 +108,13 @@ def render(
     )
     if pin:
         text += _PIN_TREE.format(commit=commit, tree=shlex.quote(tree))
-    first, rest = words[:1], [*words[1:], '--runs-dir "$runs"']
-    lines = ['"$harness"', *first, *_pair_options(rest)]
-    text += _RUN.format(command=" \\\n    ".join(lines))
-    checks = [_source_check(kernel) for kernel in result.kernels]
-    return text + _CHECK.format(checks="\n".join(filter(None, checks)) or ":")
+    rest = [*_pair_options(words[1:]), '--runs-dir "$runs"']
+    if pins:
+        text += _PINS.format(pins=json.dumps(dict(pins), indent=1))
+        rest += ['--pins "$pins"', "${REPRODUCE_ANYWAY:+--allow-differences}"]
+    copy = [f'"$here"/{shlex.quote(plan)}'] if plan and words[:1] else []
+    lines = ['"$harness"', *words[:1], *copy, *rest]
+    return text + _RUN.format(command=" \\\n    ".join(lines))
 
 
 def _how_to_get(harness_commit: str) -> str:
@@ -126,15 +133,16 @@ def _how_to_get(harness_commit: str) -> str:
     return text
 
 
-def _without_runs_dir(args: Sequence[str]) -> list[str]:
+def _without(args: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Without these options and their values, nor --allow-differences."""
     kept: list[str] = []
     skip = False
     for argument in args:
         if skip:
             skip = False
-        elif argument == "--runs-dir":
+        elif argument in names:
             skip = True
-        elif not argument.startswith("--runs-dir="):
+        elif argument != "--allow-differences" and argument.partition("=")[0] not in names:
             kept.append(argument)
     return kept
 
@@ -172,13 +180,6 @@ def _pair_options(words: Sequence[str]) -> list[str]:
         else:
             lines.append(word)
     return lines
-
-
-def _source_check(kernel: KernelRecord) -> str:
-    if not _PLAIN_ID.fullmatch(kernel.source_id):
-        return ""
-    what = f"{kernel.source_kind} {kernel.source_version}"
-    return f"check {shlex.quote(kernel.role)} {shlex.quote(_comment(what))} {kernel.source_id}"
 
 
 def _comment(text: str) -> str:

@@ -21,6 +21,7 @@ from harness.adapters.rootfs import RootImage
 from harness.adapters.ssh import SshEndpoint
 from harness.adapters.ssh_keys import SshKey, generate_key
 from harness.core.attribution import attribute
+from harness.core.pins import qemu_line
 from harness.core.plan import all_cells
 from harness.core.splat import excerpt, find_splats
 from harness.core.splat_rules import RuleSet
@@ -213,6 +214,10 @@ class Fleet:
                 raise MachineError(f"{trouble}, while the guest booted") from exc
             raise
         self._record(role, machine, MachineEnd.ALIVE)
+        if machine.argv:
+            where = f"{role.value} in {cell}" if cell else role.value
+            line = qemu_line(machine.argv)
+            self._recorder.pins.pin(f"QEMU line of the {where}", line)
         return slot
 
     def _bring_up(self, role: Role, machine: AnyMachine) -> None:

@@ -64,6 +64,12 @@ class KernelMaker:
                     self._workdir,
                     self._progress,
                 )
+                self._recorder.pins.pin(
+                    f"series of the {role.value}",
+                    f"{len(trees[role].patches)} patches, sha256 {trees[role].series_hash}",
+                    "the hash is over the source, our series, yours and the kselftests: use the "
+                    "harness that reproduce.sh names, and the series beside it",
+                )
         return trees
 
     def configured(self, tree: PatchedTree) -> tuple[ConfigProof, str]:
@@ -89,6 +95,11 @@ class KernelMaker:
                     self._write_proof(tree.role, exc.detail)
                 raise
             self._write_proof(tree.role, proof)
+        self._recorder.pins.pin(
+            f"configuration of the {tree.role.value}",
+            f"hash {digest}",
+            "it also names the compiler: another version is another configuration",
+        )
         return proof, digest
 
     def _lab_fragment(self, tree: PatchedTree) -> tuple[Path, ...]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from harness.core.pins import PinBook
 from harness.core.verdict import exit_code, verdict
 from harness.errors import HarnessError, StorageError
 from harness.model.platform import CellRecord
@@ -48,6 +49,7 @@ class Recorder:
         self._write = write
         self._lock = threading.RLock()
         self.run_dir = run_dir
+        self.pins = PinBook()
 
     @property
     def result(self) -> RunResult:

@@ -35,7 +35,7 @@ def write_all(recorder: Recorder, options: RunOptions, progress: Progress) -> No
         recorder.save()
     finally:
         _try(lambda: write_views(run_dir, recorder.result), progress)
-        _try(lambda: _write_reproducer(run_dir, recorder.result, options), progress)
+        _try(lambda: _write_reproducer(recorder, options), progress)
         _try(lambda: add_step_summary(recorder.result, os.environ), progress)
         history.record(recorder.result, options.runs_dir, progress.say)
 
@@ -78,8 +78,9 @@ def _try(write: Callable[[], object], progress: Progress) -> None:
         progress.say(f"warning: a report could not be written: {exc}")
 
 
-def _write_reproducer(run_dir: Path, result: RunResult, options: RunOptions) -> None:
+def _write_reproducer(recorder: Recorder, options: RunOptions) -> None:
     """reproduce.sh beside copies of the plan and of the user's series."""
+    run_dir, result = recorder.run_dir, recorder.result
     files: dict[str, str] = {}
     plan = run_dir / f"{options.plan.name}.toml"
     plan.write_text(options.plan_text)
@@ -98,6 +99,8 @@ def _write_reproducer(run_dir: Path, result: RunResult, options: RunOptions) -> 
         options.command,
         harness_commit=_harness_commit(),
         files=files,
+        pins=recorder.pins.found,
+        plan="" if options.plan_file in files else plan.name,
     )
     atomic.write_text(run_dir / "reproduce.sh", text, executable=True)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import time
@@ -19,6 +20,7 @@ from harness.adapters import live, system_packages
 from harness.adapters.process import TABLE, Interrupted, ignore_pid
 from harness.adapters.store import ArtifactStore
 from harness.core.known import expired_notes
+from harness.core.pins import PinBook
 from harness.core.plan import choose_tests
 from harness.core.select import parse_expression
 from harness.core.splat_rules import load_rules
@@ -57,6 +59,9 @@ class MainJob:
         self._expression = parse_expression(options.expression) if options.expression else None
         run_dir = make_run_directory(options.runs_dir, options.plan.name, datetime.now(UTC))
         self.recorder = Recorder(self._first(run_dir.name), run_dir, self._clock, json_report.write)
+        self.recorder.pins = PinBook(
+            dict(options.pins), allow=options.allow_differences, say=progress.say
+        )
         self._store = ArtifactStore(options.cache / "store", on_note=progress.say)
         self._live = live.LiveRecord(options.cache, f"{run_dir.name}-{os.getpid()}")
 
@@ -94,6 +99,7 @@ class MainJob:
             for leftover in live.sweep(self._options.cache):
                 self._progress.say(f"cleared up after {leftover.run}: {leftover.what}")
             with self._failures_recorded():
+                self._pin_options()
                 (work or MainJob.everything)(self)
         except UserError as exc:
             user_error = exc
@@ -108,6 +114,13 @@ class MainJob:
         if user_error is not None:
             raise user_error
         return self.recorder.result
+
+    def _pin_options(self) -> None:
+        options = self._options
+        digest = hashlib.sha256(options.plan_text.encode()).hexdigest()
+        self.recorder.pins.pin("plan", f"{options.plan.name}, sha256 {digest}")
+        chosen = f"topology {options.topology.value}, -k {options.expression or '(all)'}"
+        self.recorder.pins.pin("tests", chosen)
 
     @contextlib.contextmanager
     def _failures_recorded(self) -> Iterator[None]:
@@ -156,7 +169,17 @@ class MainJob:
                     TABLE.stopping.clear()
                 raise
             with self.recorder.stage(self._progress, "machines' disks and QEMU"):
-                return builds, provisions.result()
+                found = provisions.result()
+            self._pin_provisions(found)
+            return builds, found
+
+    def _pin_provisions(self, found: Provisions) -> None:
+        pins = self.recorder.pins
+        hint = "Debian packages move on; the cache of the original run still holds its images"
+        pins.pin("QEMU", f"{found.qemu.version} ({found.qemu.origin})", hint)
+        for name, image in (("guest", found.guest), ("host", found.host)):
+            if image is not None:
+                pins.pin(f"root file system of the {name}", f"sha256 {image.digest}", hint)
 
     def build_only(self) -> Mapping[Role, KernelBuild]:
         """The verb `build`: system packages and kernels, nothing booted."""
@@ -188,6 +211,7 @@ class MainJob:
         with self.recorder.stage(self._progress, "source") as note:
             tree = source.fetch(self._options.source, self._options.cache, self._progress)
             note.text = f"Linux {tree.version} from {tree.origin}"
+        self.recorder.pins.pin("source", source.pin(tree), "put that source in the cache, or")
         maker = KernelMaker(self._options, self._store, self.recorder, self._progress)
         with self._work_lock():
             trees = maker.patched(tree)

@@ -63,9 +63,20 @@ def fetch(spec: SourceSpec, cache: Path, progress: Progress) -> SourceTree:
         return _from_git(spec.tree, spec.ref, entries, progress)
     if spec.tarball is not None:
         return _from_tarball(spec.tarball, entries, progress)
+    if spec.sha256 and (tree := _cached(entries, "package", spec.sha256, progress)) is not None:
+        return tree
     return _from_package(
         spec.package, entries, PrivateApt(cache / "apt" / "-".join(SUITES), SUITES), progress
     )
+
+
+def pin(tree: SourceTree) -> str:
+    """What names this very source, for reproduce.sh."""
+    if tree.kind == "git":
+        return f"git commit {tree.id} (Linux {tree.version})"
+    # the name of a tarball may change, that of a package says where to look for it
+    what = tree.origin if tree.kind == "package" else "tarball"
+    return f"{what} (Linux {tree.version}), sha256 {tree.id}"
 
 
 def _from_package(

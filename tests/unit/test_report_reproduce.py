@@ -20,22 +20,23 @@ SAMPLES = report_samples.everything()
 ARGS = ("run", "plans/smoke.toml", "--series", "guest=/home/me/v 2", "-k", "tsm and not race")
 FILES = {"/home/me/v 2": "series/guest/v 2", "plans/smoke.toml": "plan.toml"}
 
-# Writes its arguments, one per line, and a result.json that names another source.
+PINS = {"source": "git commit 01 (Linux 7.3.4)", "plan": "it's $(id) `id` \\ PINS\nPINS\n\ud800"}
+
+# Writes its arguments, one per line.
 FAKE_HARNESS = """\
 #!/bin/sh
 printf '%s\\n' "$@" >"${0%/*}/args"
-for last; do :; done
-mkdir -p "$last/latest"
-printf '{"source_id": "other"}' >"$last/latest/result.json"
 exit 7
 """
 
 
 def render(result: RunResult, args: tuple[str, ...] = ARGS, commit: str = COMMIT) -> str:
-    return reproduce.render(result, args, harness_commit=commit, files=FILES)
+    return reproduce.render(result, args, harness_commit=commit, files=FILES, pins=PINS)
 
 
-def run_script(script: str, directory: Path) -> tuple[list[str], subprocess.CompletedProcess[str]]:
+def run_script(
+    script: str, directory: Path, **environment: str
+) -> tuple[list[str], subprocess.CompletedProcess[str]]:
     """Run it with a harness that records its arguments."""
     run_dir = directory / "run dir"
     run_dir.mkdir(exist_ok=True)
@@ -44,7 +45,7 @@ def run_script(script: str, directory: Path) -> tuple[list[str], subprocess.Comp
     atomic.write_text(fake, FAKE_HARNESS, executable=True)
     done = subprocess.run(
         [run_dir / "reproduce.sh"],
-        env={"PATH": "/usr/bin:/bin", "TDISP_HARNESS": str(fake)},
+        env={"PATH": "/usr/bin:/bin", "TDISP_HARNESS": str(fake), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -82,21 +83,43 @@ def test_same_arguments_with_copies(tmp_path: Path) -> None:
         "tsm and not race",
         "--runs-dir",
         f"{here}/reproduced",
+        "--pins",
+        f"{here}/reproduced/pins.json",
     ]
     assert done.returncode == 7
-    assert "the original run used package 7.3.4 " + report_samples.BASE_ID in done.stderr
+    assert json.loads((here / "reproduced" / "pins.json").read_text()) == PINS
+
+
+def test_differences_can_be_allowed(tmp_path: Path) -> None:
+    args, _ = run_script(render(SAMPLES["failing"]), tmp_path, REPRODUCE_ANYWAY="1")
+    assert args[-1] == "--allow-differences"
+
+
+def test_a_plan_that_was_not_named_is_the_copy(tmp_path: Path) -> None:
+    script = reproduce.render(
+        SAMPLES["failing"],
+        ("run", "-k", "x"),
+        harness_commit="",
+        files={},
+        pins={},
+        plan="p q.toml",
+    )
+    args, _ = run_script(script, tmp_path)
+    here = tmp_path / "run dir"
+    assert args == ["run", f"{here}/p q.toml", "-k", "x", "--runs-dir", f"{here}/reproduced"]
 
 
 def test_old_runs_dir_is_not_kept(tmp_path: Path) -> None:
-    script = render(SAMPLES["failing"], ("run", "--runs-dir", "/old", "--runs-dir=/older"))
-    args, _ = run_script(script, tmp_path)
-    assert args == ["run", "--runs-dir", f"{tmp_path}/run dir/reproduced"]
+    old = ("--runs-dir", "/old", "--runs-dir=/older", "--pins", "p", "--allow-differences")
+    args, _ = run_script(render(SAMPLES["failing"], ("run", *old)), tmp_path)
+    runs = f"{tmp_path}/run dir/reproduced"
+    assert args == ["run", "--runs-dir", runs, "--pins", f"{runs}/pins.json"]
 
 
 def test_hostile_arguments_stay_arguments(tmp_path: Path) -> None:
     odd = ("$(touch pwned)", "`id`", "it's", '"', "a\\b", "; exit 0", "*")
     args, done = run_script(render(SAMPLES["hostile"], ("run", *odd)), tmp_path)
-    assert args[1:-2] == list(odd)
+    assert args[1:-4] == list(odd)
     assert done.returncode == 7
 
 
@@ -131,11 +154,10 @@ def test_a_git_tree_is_pinned_at_its_commit(tmp_path: Path) -> None:
     tested = subprocess.run(
         [*git, "rev-parse", "HEAD~"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    args, done = run_script(
-        render(git_run(str(tree), tested), ("run", "--tree", str(tree))), tmp_path
-    )
+    given = ("run", "--tree", str(tree), "--ref", "main")
+    args, done = run_script(render(git_run(str(tree), tested), given), tmp_path)
     pinned = f"{tmp_path}/run dir/reproduced/tree-{tested}"
-    assert args[:3] == ["run", "--tree", pinned], done.stderr
+    assert args[:4] == ["run", "--tree", pinned, "--runs-dir"], done.stderr
     subject = subprocess.run(
         ["git", "-C", pinned, "log", "-1", "--format=%s"],
         capture_output=True,
@@ -152,20 +174,3 @@ def test_a_tree_without_the_commit_is_refused(tmp_path: Path) -> None:
     assert args == []
     assert done.returncode == 2
     assert f"does not hold commit {COMMIT}" in done.stderr
-
-
-def test_the_check_is_quiet_when_the_source_is_the_same(tmp_path: Path) -> None:
-    fake_result = json.dumps({"source_id": report_samples.BASE_ID})
-    script = render(SAMPLES["passing"])
-    run_dir = tmp_path / "r"
-    (run_dir / "reproduced" / "latest").mkdir(parents=True)
-    (run_dir / "reproduced" / "latest" / "result.json").write_text(fake_result)
-    atomic.write_text(run_dir / "reproduce.sh", script, executable=True)
-    done = subprocess.run(
-        [run_dir / "reproduce.sh"],
-        env={"PATH": "/usr/bin:/bin", "TDISP_HARNESS": "/bin/true"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
