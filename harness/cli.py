@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from harness import __version__, layout
+from harness import __version__, cache, layout
 from harness.emulator import serve
 from harness.errors import HarnessError, UserError
 
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reports(verbs)
     _add_parse(verbs)
     _add_platform(verbs)
+    cache.add_arguments(verbs.add_parser("cache", help="show its size, or remove what is not used"))
     doctor = verbs.add_parser("doctor", help="what this machine has and lacks")
     doctor.add_argument("--install", action="store_true", help="install what is missing")
     doctor.add_argument("--quiet", action="store_true", help="speak only of what is missing")
@@ -252,6 +253,7 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace, Sequence[str]], int]]:
         "parse": commands.parse,
         "doctor": commands.doctor,
         "platform": lambda options, _: serve.run(options),
+        "cache": lambda options, _: cache.run(options),
     }
 
 
