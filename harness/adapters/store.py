@@ -132,27 +132,40 @@ class ArtifactStore:
             if path.is_dir():
                 self._remove(path)
 
+    def size_bytes(self) -> int:
+        """Of all entries."""
+        return sum(_size(path) for path in self._entries())
+
+    def prunable(self, max_bytes: int, keep_s: float = 3600.0) -> list[tuple[Path, int]]:
+        """What prune() would remove: directories and their bytes, the longest unused first."""
+        now = time.time()
+        sizes = {path: _size(path) for path in self._entries()}
+        excess = sum(sizes.values()) - max_bytes
+        found: list[tuple[Path, int]] = []
+        for path in sorted(sizes, key=_last_use):
+            if excess <= 0:
+                break
+            if now - _last_use(path) >= keep_s:
+                found.append((path, sizes[path]))
+                excess -= sizes[path]
+        return found
+
     def prune(self, max_bytes: int, keep_s: float = 3600.0) -> int:
         """Remove entries, the longest unused first, until `max_bytes` are left; bytes removed.
 
         An entry used within the last `keep_s` seconds stays: a run may be holding its path.
         """
-        now = time.time()
-        removed = 0
         with _storage(self.root), self._changing():
             for draft in (self.root / ".drafts").iterdir():
-                if now - draft.lstat().st_mtime > _STALE_DRAFT_S:
+                if time.time() - draft.lstat().st_mtime > _STALE_DRAFT_S:
                     shutil.rmtree(draft, ignore_errors=True)
-            entries = [p for p in self.root.glob("[!.]*/*") if p.is_dir()]
-            sizes = {p: sum(f.lstat().st_size for f in p.iterdir()) for p in entries}
-            total = sum(sizes.values())
-            for path in sorted(entries, key=_last_use):
-                if total - removed <= max_bytes:
-                    break
-                if now - _last_use(path) >= keep_s:
-                    self._remove(path)
-                    removed += sizes[path]
-        return removed
+            doomed = self.prunable(max_bytes, keep_s)
+            for path, _ in doomed:
+                self._remove(path)
+        return sum(size for _, size in doomed)
+
+    def _entries(self) -> list[Path]:
+        return [path for path in self.root.glob("[!.]*/*") if path.is_dir()]
 
     def _path(self, kind: str, key: str) -> Path:
         if not _NAME.fullmatch(kind) or not _NAME.fullmatch(key):
@@ -244,6 +257,14 @@ def _last_use(path: Path) -> float:
         return (path / _VERIFIED).lstat().st_mtime
     except OSError:
         return 0.0
+
+
+def _size(entry: Path) -> int:
+    """0 for an entry that another process has just removed."""
+    try:
+        return sum(file.lstat().st_size for file in entry.iterdir())
+    except OSError:
+        return 0
 
 
 def _sha256(file: Path) -> str:

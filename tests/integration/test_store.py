@@ -176,3 +176,32 @@ def test_a_killed_maker_leaves_no_lock_and_no_entry(tmp_path: Path) -> None:
         assert store.get("kernel", "k1") is None
         put(store, "k1")
     assert store.get("kernel", "k1") is not None
+
+
+def test_the_verb_prune_says_what_goes_before_it_goes(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    for key in ("k1", "k2"):
+        put(store, key, b"x" * 3_000_000)
+    day_ago = time.time() - 86400
+    os.utime(store.root / "kernel" / "k1" / "verified.json", (day_ago, day_ago))
+    environment = {**os.environ, "TDISP_HARNESS_CACHE": str(tmp_path)}
+    said = []
+    for arguments in (
+        ("show",),
+        ("prune", "--keep-gb", "0", "--dry-run"),
+        ("prune", "--keep-gb=0"),
+    ):
+        argv = [sys.executable, "-m", "harness", "cache", *arguments]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout)
+        assert ((store.root / "kernel" / "k1").exists()) == (len(said) < 3)
+    show, dry_run, prune = said
+    assert f"0.01 GB  {store.root}" in show
+    assert "0.01 GB, of which 0.00 GB (1 entries) would go" in dry_run
+    assert "kernel/k1" in dry_run
+    assert prune.splitlines()[-1] == "removed 0.00 GB"
+    assert (store.root / "kernel" / "k2").exists(), "it was used just now"
+    argv = [sys.executable, "-m", "harness", "cache", "prune", "--keep-gb", "-1"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 64
+    assert "--keep-gb -1" in done.stderr
