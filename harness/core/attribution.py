@@ -109,6 +109,14 @@ def taint_delta(before: int, after: int) -> tuple[str, ...]:
     return describe_taint(max(after, 0) & ~max(before, 0))
 
 
+def grave_taint(before: int, after: int) -> tuple[str, ...]:
+    """New taint that a kernel at fault gives itself: M, B, D, W and L. A console may have lost the
+    report; the bit stays.
+    """
+    mask = sum(1 << bit for bit, (letter, _) in enumerate(_TAINT) if letter in "MBDWL")
+    return taint_delta(before & mask, after & mask)
+
+
 def _marker(verb: str, test_key: str, token: str, attempt: int) -> str:
     key = _UNSAFE.sub("_", test_key)[:256] or "_"
     return f"{_NAME}{verb} {key} {attempt} {_mac(verb, key, str(attempt), token)}"

@@ -263,6 +263,9 @@ def _judge(
         return Outcome.FAIL, why, subtests
     surprising = [record for record in splats if not record.expected]
     outcome, reason = judge(report, ran.status, surprising)
+    tainted = attribution.grave_taint(*ran.taint)
+    if outcome.good and tainted and not splats:
+        return Outcome.FAIL, f"new taint without a splat on the console: {tainted[0]}", subtests
     return outcome, reason, subtests
 
 

@@ -13,6 +13,7 @@ from harness.core.attribution import (
     begin_marker,
     describe_taint,
     end_marker,
+    grave_taint,
     taint_delta,
 )
 from harness.core.splat import find_splats, load_rules
@@ -149,3 +150,11 @@ def test_taint_delta() -> None:
     assert taint_delta(4096, 4096) == ()
     assert taint_delta(4096, 4096 | 512) == ("W (bit 9): kernel issued warning",)
     assert taint_delta(512, 0) == ()
+
+
+def test_taint_that_a_kernel_at_fault_gives_itself() -> None:
+    warn, module, oops = 1 << 9, 1 << 12, 1 << 7
+    assert grave_taint(0, module) == ()
+    assert grave_taint(warn, warn | module) == ()
+    assert grave_taint(module, module | warn) == ("W (bit 9): kernel issued warning",)
+    assert len(grave_taint(0, warn | oops)) == 2
