@@ -44,7 +44,7 @@ _FLAGS = (
 _WAIT_S = 20.0
 
 
-class Refused(AssertionError):
+class RefusedError(AssertionError):
     """The browser did not do what it was told."""
 
 
@@ -64,7 +64,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command and its result; Refused when the browser will not."""
+        """One command and its result; RefusedError when the browser will not."""
         number = next(self._ids)
         message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if self._session:
@@ -74,7 +74,7 @@ class Browser:
             answer = self._next()
             if answer.get("id") == number:
                 if "error" in answer:
-                    raise Refused(f"{method}: {answer['error']}")
+                    raise RefusedError(f"{method}: {answer['error']}")
                 result: dict[str, Any] = answer["result"]
                 return result
 
@@ -121,7 +121,7 @@ class Browser:
         """Wait until the expression is true."""
         deadline = time.monotonic() + _WAIT_S
         while time.monotonic() < deadline:
-            with contextlib.suppress(Refused):  # the page goes away under the question
+            with contextlib.suppress(RefusedError):  # the page goes away under the question
                 if self.run(expression):
                     return
             time.sleep(0.05)
