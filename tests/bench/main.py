@@ -19,7 +19,7 @@ from harness.model.kernel import KernelBuild, Role
 from harness.model.progress import SilentProgress
 from harness.stages.provision import Provisions
 from harness.stages.run import MainJob
-from tests.bench import bench_parsers, builds, machines, rows, runs
+from tests.bench import bench_parsers, builds, machines, matrix, rows, runs
 
 
 def _prepare(directory: Path) -> machines.Bench:
@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3, help="runs of each measure (default 3)")
     parser.add_argument("--builds", action="store_true", help="kernel builds too: half an hour")
+    parser.add_argument("--matrix", action="store_true", help="the plan trust, cell by cell")
     options = parser.parse_args()
     # next to the cache, so that hard links to the kernel source work
     base = layout.cache_directory()
@@ -49,6 +50,8 @@ def main() -> None:
         print(rows.render(found), flush=True)
         found.append(machines.pair_row(bench))
         found += bench_parsers.rows(options.n)
+        if options.matrix:
+            found += matrix.trust_rows(directory / "trust")
         if options.builds:
             found += builds.rows(builds.site(directory, os.cpu_count() or 1))
         print(f"\n{rows.render(found)}")
