@@ -41,7 +41,7 @@ def test_a_plan_without_a_platform_has_no_cells() -> None:
     plan = plan_of("")
     assert plan.platform is None
     assert all_cells(plan) == {}
-    assert chosen(plan) == ["guest:tsm:dma_matrix", "guest:tsm:races"] + ["host:tsm:x"] * 0
+    assert chosen(plan) == ["guest:tsm:dma_matrix", "guest:tsm:races"]
 
 
 def test_defaults_are_those_of_the_platform() -> None:
@@ -53,6 +53,12 @@ def test_defaults_are_those_of_the_platform() -> None:
         "error",
         51,
     )
+
+
+def test_a_plan_whose_tests_are_all_the_hosts_has_a_cell_to_boot() -> None:
+    plan = plan_of("[platform]", TESTS.replace("guest", "host"))
+    assert list(all_cells(plan)) == ["model-B"]
+    assert chosen(plan) == ["host:tsm:x"]
 
 
 def test_tests_run_cell_by_cell() -> None:
