@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Trust that is lost while a driver is bound: errors, resets, bus mastering,
+ * removal. DMA to private memory stops, new mappings fail, unmapping is safe, and
+ * only unlock helps. And commands of the security processor that fail.
+ */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "../kselftest_harness.h"
+#include "tsm_test.h"
+
+#define TWO_PAGES (2 * PAGE)
+#define T_1 TDI_TEST_T_1
+
+/* How long the kernel may take to notice an event */
+#define NOTICE_TRIES 200
+#define NOTICE_PAUSE_US 10000
+
+/* Most allocations that a step could fail at */
+#define FAIL_NTH_MAX 500
+
+BOUND_FIXTURE(trusted, NEED_ALL, RUN, "tcb")
+
+/* True as soon as no new mapping can be made */
+static bool maps_fail(struct tdi *t)
+{
+	struct tdi_test_map map;
+	int i;
+
+	for (i = 0; i < NOTICE_TRIES; i++) {
+		if (tdi_map(t, TDI_TEST_PHYS, 0, TWO_PAGES, &map))
+			return false;
+		if (map.slot == TDI_TEST_NO_SLOT)
+			return true;
+		tdi_unmap(t, map.slot);
+		usleep(NOTICE_PAUSE_US);
+	}
+	return false;
+}
+
+/* The driver goes, and what helps is unlock alone */
+#define test_only_unlock_helps(m, t)                                          \
+	do {                                                                  \
+		test_unbind(t);                                               \
+		test_state(ERROR, m, t);                                      \
+		test_dma_enabled(0, m, t);                                    \
+		EXPECT_GT(0, tdi_accept(t));                                  \
+		EXPECT_EQ(-EBUSY, tdi_lock(m, t));                            \
+		test_state(ERROR, m, t);                                      \
+		ASSERT_EQ(0, tdi_unlock(m, t));                               \
+		test_to(m, t, RUN, "tcb");                                    \
+		test_bind(t);                                                 \
+		test_private(1, t);                                           \
+	} while (0)
+
+/* 30 */
+TEST_F(trusted, bme_clear_run)
+{
+	struct tdi_test_map map, again;
+
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_roundtrip(self->t, &map, TWO_PAGES, T_1);
+	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_SET_MASTER,
+			   TDI_TEST_MASTER_CLEAR_RAW));
+	test_err_dma(BUS_MASTER_OFF, &self->m, self->t, TDI_TEST_READ, T_1,
+		     map.addr, PAGE);
+	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_SET_MASTER,
+			   TDI_TEST_MASTER_SET));
+	if (!self->m.bme_clear_is_error) {
+		test_state(RUN, &self->m, self->t);
+		test_roundtrip(self->t, &map, TWO_PAGES, T_1);
+		test_unmap(self->t, &map);
+		return;
+	}
+	test_state(ERROR, &self->m, self->t);
+	test_err_dma(TDI_STATE, &self->m, self->t, TDI_TEST_READ, T_1, map.addr,
+		     PAGE);
+	EXPECT_TRUE(maps_fail(self->t));
+	test_unmap(self->t, &map);
+	test_live(0, self->t);
+	test_only_unlock_helps(&self->m, self->t);
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &again);
+	test_roundtrip(self->t, &again, TWO_PAGES, T_1);
+}
+
+/* 31 */
+TEST_F(trusted, error_event)
+{
+	static const __u32 entries[] = { TDI_TEST_PHYS, TDI_TEST_SG,
+					 TDI_TEST_COHERENT, TDI_TEST_POOL };
+	struct tdi_test_map map[ARRAY_SIZE(entries)];
+	long tainted = kernel_tainted();
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(entries); i++)
+		test_map(self->t, entries[i], 0, 0, &map[i]);
+	ASSERT_EQ(0, platform_simple(&self->m, self->t, CMD_SET_ERROR));
+	test_state(ERROR, &self->m, self->t);
+	test_err_dma(TDI_STATE, &self->m, self->t, TDI_TEST_READ, T_1,
+		     map[0].addr, PAGE);
+	EXPECT_TRUE(maps_fail(self->t));
+	for (i = 0; i < ARRAY_SIZE(entries); i++)
+		test_unmap(self->t, &map[i]);
+	test_live(0, self->t);
+	EXPECT_EQ(tainted, kernel_tainted());
+	test_only_unlock_helps(&self->m, self->t);
+}
+
+/* The same, but the driver is unbound with its mappings still there */
+TEST_F(trusted, error_unbind)
+{
+	struct tdi_test_map map;
+	long tainted = kernel_tainted();
+
+	test_map(self->t, TDI_TEST_MANAGED, 0, TWO_PAGES, &map);
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	ASSERT_EQ(0, platform_simple(&self->m, self->t, CMD_SET_ERROR));
+	test_only_unlock_helps(&self->m, self->t);
+	test_live(0, self->t);
+	EXPECT_EQ(tainted, kernel_tainted());
+}
+
+/* 32 */
+TEST_F(trusted, flr_run)
+{
+	struct tdi_test_map map;
+	long tainted = kernel_tainted();
+
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_roundtrip(self->t, &map, TWO_PAGES, T_1);
+	ASSERT_EQ(0, tdi_write(self->t, "reset", "1"));
+	test_dma_enabled(0, &self->m, self->t);
+	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_SET_MASTER,
+			   TDI_TEST_MASTER_SET));
+	test_err_dma(TDI_STATE, &self->m, self->t, TDI_TEST_READ, T_1, map.addr,
+		     PAGE);
+	EXPECT_TRUE(maps_fail(self->t));
+	test_unmap(self->t, &map);
+	EXPECT_EQ(tainted, kernel_tainted());
+	test_only_unlock_helps(&self->m, self->t);
+}
+
+/* Taken from the bus with a driver bound: not locked any more when it is back */
+TEST_F(trusted, remove_run)
+{
+	struct tdi_test_map map;
+	char name[32];
+	long tainted = kernel_tainted();
+
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	ASSERT_EQ(0, tdi_remove(self->t));
+	test_dma_enabled(0, &self->m, self->t);
+	test_state(UNLOCKED, &self->m, self->t);
+	ASSERT_EQ(0, bus_rescan());
+	ASSERT_EQ(0, tdi_read(self->t, "tsm/lock", name, sizeof(name)));
+	EXPECT_STREQ("", name);
+	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+	test_bind(self->t);
+	test_private(0, self->t);
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_target(&self->m, self->t, &map, 0, 1, true);
+	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
+	EXPECT_EQ(tainted, kernel_tainted());
+}
+
+MACHINE_FIXTURE(commands, NEED_ALL)
+
+/* ERROR before anybody accepted */
+TEST_F(commands, error_locked)
+{
+	test_to(&self->m, self->t, LOCKED, "tcb");
+	ASSERT_EQ(0, platform_simple(&self->m, self->t, CMD_SET_ERROR));
+	EXPECT_GT(0, tdi_accept(self->t));
+	test_state(ERROR, &self->m, self->t);
+	test_bind(self->t);
+	test_private(0, self->t);
+	test_dma_enabled(0, &self->m, self->t);
+}
+
+/* A security processor that never answers costs time, and nothing else */
+TEST_F(commands, no_answer)
+{
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_LOCK,
+				     INJECT_NO_ANSWER, 0, 1));
+	EXPECT_GT(0, tdi_lock(&self->m, self->t));
+	test_state(UNLOCKED, &self->m, self->t);
+	test_to(&self->m, self->t, LOCKED, "auto");
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_RUN,
+				     INJECT_NO_ANSWER, 0, 1));
+	EXPECT_GT(0, tdi_accept(self->t));
+	test_state(LOCKED, &self->m, self->t);
+	EXPECT_EQ(0, tdi_unlock(&self->m, self->t));
+}
+
+/* An answer that is late is an answer */
+TEST_F(commands, delay)
+{
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_LOCK, INJECT_DELAY,
+				     100, 1));
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_RUN, INJECT_DELAY,
+				     100, 1));
+	test_to(&self->m, self->t, RUN, "tcb");
+	test_bind(self->t);
+	test_private(1, self->t);
+}
+
+/* What is no DMA at all is no fault of a TLP */
+TEST_F(commands, bad_descriptor)
+{
+	struct tdi_test_dma dma;
+
+	test_bind(self->t);
+	ASSERT_EQ(0, tdi_dma_at(self->t, TDI_TEST_READ, TDI_TEST_T_0, 0, 0,
+				&dma));
+	EXPECT_EQ(BAD_LENGTH, dma.reason);
+	ASSERT_EQ(0, tdi_dma_at(self->t, TDI_TEST_READ, TDI_TEST_T_0, 0,
+				4ULL << 30, &dma));
+	EXPECT_EQ(BAD_LENGTH, dma.reason);
+	ASSERT_EQ(0, tdi_dma_at(self->t, 15, TDI_TEST_T_0, 0, PAGE, &dma));
+	EXPECT_EQ(BAD_DESCRIPTOR, dma.reason);
+}
+
+/* The end of a transfer, told by an interrupt */
+TEST_F(commands, interrupt)
+{
+	struct tdi_test_info before, after;
+	struct tdi_test_map map;
+	struct tdi_test_dma dma = {
+		.op = TDI_TEST_READ,
+		.target_slot = TDI_TEST_NO_SLOT,
+		.flags = TDI_TEST_DMA_IRQ,
+		.length = PAGE,
+	};
+
+	test_bind(self->t);
+	ASSERT_EQ(0, tdi_info(self->t, &before));
+	if (!before.vectors)
+		SKIP(return, "no MSI-X");
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	dma.slot = map.slot;
+	for (dma.vector = 0; dma.vector < before.vectors; dma.vector++) {
+		dma.iova = 0;
+		ASSERT_EQ(0, tdi_dma(self->t, &dma));
+		EXPECT_EQ(NONE, dma.reason);
+	}
+	ASSERT_EQ(0, tdi_info(self->t, &after));
+	EXPECT_EQ(before.interrupts + before.vectors, after.interrupts);
+	test_unmap(self->t, &map);
+}
+
+/* Garbage in every register of the engine: the device answers, the kernel lives */
+TEST_F(commands, garbage_registers)
+{
+	struct tdi_test_map map;
+	__u32 offset, value, seed = 1;
+	int i;
+
+	test_bind(self->t);
+	for (i = 0; i < 4; i++) {
+		for (offset = 0; offset < 0x200; offset += 4) {
+			/* The doorbell would start what was written */
+			if (offset == 0x100)
+				continue;
+			seed = seed * 1664525 + 1013904223;
+			value = seed;
+			ASSERT_EQ(0, tdi_reg(self->t, offset, true, &value));
+		}
+	}
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
+	test_unmap(self->t, &map);
+}
+
+/* 44: the nth allocation of a step fails, for each n until it does not */
+static int set_fail_nth(int fd, unsigned int n)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", n);
+	return pwrite(fd, text, strlen(text), 0) < 0 ? -errno : 0;
+}
+
+static int get_fail_nth(int fd)
+{
+	char text[16] = "";
+
+	return pread(fd, text, sizeof(text) - 1, 0) < 0 ? -errno : atoi(text);
+}
+
+/* Only where a system call may sleep, and without a report for each */
+static int prepare_fail_nth(void)
+{
+	write_text("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+	write_text("/sys/kernel/debug/failslab/verbose", "0");
+	write_text("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	return open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+}
+
+static int step_lock(struct machine *m, struct tdi *t)
+{
+	return tdi_lock(m, t);
+}
+
+static int step_accept(struct machine *m, struct tdi *t)
+{
+	return tdi_accept(t);
+}
+
+static int step_bind(struct machine *m, struct tdi *t)
+{
+	return tdi_bind(t);
+}
+
+static int step_unlock(struct machine *m, struct tdi *t)
+{
+	return tdi_unlock(m, t);
+}
+
+TEST_F(commands, fail_nth)
+{
+	static const struct {
+		const char *name;
+		int (*run)(struct machine *m, struct tdi *t);
+		enum tdi_state before, after;
+	} steps[] = {
+		{ "lock", step_lock, UNLOCKED, LOCKED },
+		{ "accept", step_accept, LOCKED, RUN },
+		{ "bind", step_bind, RUN, RUN },
+		{ "unlock", step_unlock, RUN, UNLOCKED },
+	};
+	int fd = prepare_fail_nth(), n, rc, failed;
+	unsigned int i;
+
+	if (fd < 0)
+		SKIP(return, "no fail-nth: kernel without CONFIG_FAULT_INJECTION");
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		for (n = 1, failed = 1; failed && n < FAIL_NTH_MAX; n++) {
+			ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+			test_to(&self->m, self->t, steps[i].before, "tcb");
+			ASSERT_EQ(0, set_fail_nth(fd, n));
+			rc = steps[i].run(&self->m, self->t);
+			failed = get_fail_nth(fd) == 0;
+			set_fail_nth(fd, 0);
+			/* It may have got along without; or nothing changed */
+			test_state((int)(rc ? steps[i].before : steps[i].after),
+				   &self->m, self->t);
+			if (rc) {
+				test_dma_enabled(0, &self->m, self->t);
+			}
+		}
+		EXPECT_GT(FAIL_NTH_MAX, n)
+		{
+			TH_LOG("%s never succeeds", steps[i].name);
+		}
+	}
+	close(fd);
+}
+
+TEST_HARNESS_MAIN

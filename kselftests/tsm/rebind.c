@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * To trusted DMA and back by unbinding and rebinding the driver, and never in
+ * another way: what a driver was given under the old rules is of no use under
+ * the new ones, and the rules do not change while it has it.
+ */
+#include <errno.h>
+
+#include "../kselftest_harness.h"
+#include "tsm_test.h"
+
+#define TWO_PAGES (2 * PAGE)
+#define CYCLES 5
+
+BOUND_FIXTURE(untrusted, NEED_ALL, UNLOCKED, "auto")
+
+/*
+ * 25: map while DMA is untrusted, ask for trust, unmap. Without the refusal the
+ * unmap would be that of an address which means something else by then.
+ */
+TEST_F(untrusted, seed_explosion)
+{
+	__u64 generation = platform_generation(&self->m, self->t);
+	long tainted = kernel_tainted();
+	struct tdi_test_map map;
+
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
+
+	EXPECT_EQ(-EBUSY, tdi_trust(self->t, "tcb"));
+	EXPECT_EQ(-EBUSY, tdi_lock(&self->m, self->t));
+	EXPECT_EQ(-EBUSY, tdi_accept(self->t));
+	EXPECT_EQ(-EBUSY, ioctl(self->t->fd, TDI_TEST_ATTEST) ? -errno : 0);
+	EXPECT_EQ(-EBUSY, ioctl(self->t->fd, TDI_TEST_FREEZE) ? -errno : 0);
+	test_state(UNLOCKED, &self->m, self->t);
+	EXPECT_EQ(generation, platform_generation(&self->m, self->t));
+	test_dma_enabled(0, &self->m, self->t);
+	test_private(0, self->t);
+
+	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
+	test_unmap(self->t, &map);
+	test_live(0, self->t);
+	EXPECT_EQ(tainted, kernel_tainted());
+}
+
+/* The same with nothing mapped: a driver is bound, and that is enough */
+TEST_F(untrusted, no_trust_in_flight)
+{
+	__u64 generation = platform_generation(&self->m, self->t);
+
+	test_live(0, self->t);
+	EXPECT_EQ(-EBUSY, tdi_trust(self->t, "tcb"));
+	EXPECT_EQ(-EBUSY, tdi_lock(&self->m, self->t));
+	EXPECT_EQ(-EBUSY, ioctl(self->t->fd, TDI_TEST_ATTEST) ? -errno : 0);
+	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_SET_MASTER,
+			   TDI_TEST_MASTER_CLEAR));
+	EXPECT_EQ(-EBUSY, ioctl(self->t->fd, TDI_TEST_ATTEST) ? -errno : 0);
+	EXPECT_EQ(generation, platform_generation(&self->m, self->t));
+	test_state(UNLOCKED, &self->m, self->t);
+	test_dma_enabled(0, &self->m, self->t);
+}
+
+/* 26 */
+TEST_F(untrusted, rebind_t1)
+{
+	struct tdi_test_map old, new;
+
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &old);
+	test_roundtrip(self->t, &old, TWO_PAGES, TDI_TEST_T_DRIVER);
+	test_unmap(self->t, &old);
+	test_unbind(self->t);
+
+	test_to(&self->m, self->t, RUN, "tcb");
+	test_bind(self->t);
+	test_private(1, self->t);
+	test_err_dma(self->m.rules->t1_stale, &self->m, self->t, TDI_TEST_READ,
+		     TDI_TEST_T_1, old.addr, PAGE);
+
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &new);
+	test_target(&self->m, self->t, &new, 0, 0, false);
+	if (self->m.rules->viommu) {
+		struct tdi_test_resolve at;
+
+		ASSERT_EQ(0, tdi_resolve(self->t, new.slot, 0, &at));
+		EXPECT_NE(at.phys, at.addr);
+	}
+	test_roundtrip(self->t, &new, TWO_PAGES, TDI_TEST_T_1);
+	test_unmap(self->t, &new);
+}
+
+/* Up and down again, each time with data */
+TEST_F(untrusted, rebind_cycles)
+{
+	struct tdi_test_map map;
+	int i;
+
+	for (i = 0; i < CYCLES; i++) {
+		bool trusted = i % 2 == 0;
+
+		ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+		if (trusted)
+			test_to(&self->m, self->t, RUN, "tcb");
+		test_bind(self->t);
+		test_private(trusted, self->t);
+		test_dma_enabled(trusted, &self->m, self->t);
+		test_map(self->t, TDI_TEST_SG, 0, 4 * PAGE, &map);
+		test_target(&self->m, self->t, &map, 0, !trusted, !trusted);
+		test_roundtrip(self->t, &map, 4 * PAGE, TDI_TEST_T_DRIVER);
+		test_unmap(self->t, &map);
+		test_live(0, self->t);
+	}
+}
+
+/* One driver binding after the other has private DMA, and none in between */
+TEST_F(untrusted, private_ends_with_binding)
+{
+	struct tdi_test_map map;
+	int i;
+
+	test_unbind(self->t);
+	test_to(&self->m, self->t, RUN, "tcb");
+	for (i = 0; i < CYCLES; i++) {
+		test_bind(self->t);
+		test_private(1, self->t);
+		test_dma_enabled(1, &self->m, self->t);
+		test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+		test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_1);
+		/* The driver unmaps when it is unbound */
+		test_unbind(self->t);
+		test_dma_enabled(0, &self->m, self->t);
+		if (platform_state(&self->m, self->t) == ERROR) {
+			/* The PCI core cleared bus mastering on a locked TDI */
+			EXPECT_TRUE(self->m.bme_clear_is_error);
+			ASSERT_EQ(0, tdi_unlock(&self->m, self->t));
+			test_to(&self->m, self->t, RUN, "tcb");
+		}
+	}
+}
+
+/* 41 */
+TEST_F(untrusted, unlock_clears)
+{
+	struct tdi_test_map map;
+
+	test_unbind(self->t);
+	test_to(&self->m, self->t, RUN, "tcb");
+	test_bind(self->t);
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_1);
+	test_unbind(self->t);
+	ASSERT_EQ(0, tdi_unlock(&self->m, self->t));
+	test_state(UNLOCKED, &self->m, self->t);
+
+	/* The trust level is still tcb: it is not enough */
+	test_bind(self->t);
+	test_private(0, self->t);
+	test_err_dma(TDI_STATE, &self->m, self->t, TDI_TEST_READ, TDI_TEST_T_1,
+		     map.addr, PAGE);
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_target(&self->m, self->t, &map, 0, 1, true);
+	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
+	test_unmap(self->t, &map);
+}
+
+/* A level below tcb in RUN: legal, and untrusted */
+TEST_F(untrusted, trust_down)
+{
+	struct tdi_test_map map;
+
+	test_unbind(self->t);
+	test_to(&self->m, self->t, RUN, "tcb");
+	ASSERT_EQ(0, tdi_trust(self->t, "adversary"));
+	test_state(RUN, &self->m, self->t);
+	test_bind(self->t);
+	test_private(0, self->t);
+	test_dma_enabled(0, &self->m, self->t);
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_target(&self->m, self->t, &map, 0, 1, true);
+	test_err_dma(DMA_DISABLED, &self->m, self->t, TDI_TEST_READ,
+		     TDI_TEST_T_1, map.addr, PAGE);
+	test_unmap(self->t, &map);
+}
+
+MACHINE_FIXTURE(two, NEED_ALL | NEED_TWO)
+
+/* The trust of one TDI is that of one TDI */
+TEST_F(two, other_tdi_untrusted)
+{
+	struct tdi_test_map trusted, untrusted;
+	struct tdi *other = &self->m.tdi[1];
+
+	ASSERT_EQ(0, tdi_reset(&self->m, other));
+	test_to(&self->m, self->t, RUN, "tcb");
+	test_bind(self->t);
+	test_bind(other);
+	test_private(1, self->t);
+	test_private(0, other);
+	test_dma_enabled(0, &self->m, other);
+
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &trusted);
+	test_map(other, TDI_TEST_PHYS, 0, TWO_PAGES, &untrusted);
+	test_target(&self->m, self->t, &trusted, 0, 0, false);
+	test_target(&self->m, other, &untrusted, 0, 1, true);
+	test_roundtrip(self->t, &trusted, TWO_PAGES, TDI_TEST_T_DRIVER);
+	test_roundtrip(other, &untrusted, TWO_PAGES, TDI_TEST_T_DRIVER);
+	test_err_dma(TDI_STATE, &self->m, other, TDI_TEST_READ, TDI_TEST_T_1,
+		     trusted.addr, PAGE);
+	test_unmap(other, &untrusted);
+	test_unmap(self->t, &trusted);
+	EXPECT_EQ(0, tdi_reset(&self->m, other));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The guest side ABI of PCI/TSM: tsm/lock, tsm/accept, tsm/unlock and the trust
+ * level of a TDI, in the order of the catalogue. What a refusal must not have
+ * changed is asked of the security processor.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "../kselftest_harness.h"
+#include "tsm_test.h"
+
+#define CLASS "/sys/class/tsm"
+
+MACHINE_FIXTURE(uapi, NEED_ALL)
+
+/* Nothing happened: same state, same lock, no private DMA */
+#define test_untouched(m, t, state, generation)                               \
+	({                                                                    \
+		test_state(state, m, t);                                      \
+		EXPECT_EQ(generation, platform_generation(m, t));             \
+		test_dma_enabled(0, m, t);                                    \
+	})
+
+/* 1: who has no TEE bit has no attributes. The ports of the platform have none. */
+TEST_F(uapi, visible_needs_tee)
+{
+	struct dirent *entry;
+	int others = 0;
+	DIR *dir;
+
+	EXPECT_TRUE(tdi_has(self->t, "tsm/lock"));
+	EXPECT_TRUE(tdi_has(self->t, "tsm/accept"));
+	EXPECT_TRUE(tdi_has(self->t, "tsm/unlock"));
+
+	dir = opendir("/sys/bus/pci/devices");
+	ASSERT_NE(NULL, dir);
+	while ((entry = readdir(dir))) {
+		struct tdi other = {};
+		char id[16];
+
+		snprintf(other.bdf, sizeof(other.bdf), "%.15s", entry->d_name);
+		if (tdi_read(&other, "device", id, sizeof(id)) ||
+		    !strcmp(id, "0x0dee"))
+			continue;
+		others++;
+		EXPECT_FALSE(tdi_has(&other, "tsm/lock"))
+		{
+			TH_LOG("%s", other.bdf);
+		}
+		EXPECT_FALSE(tdi_has(&other, "tsm/accept"));
+	}
+	closedir(dir);
+	EXPECT_LT(0, others);
+}
+
+/* 2: a TDI that comes after the TSM has the same attributes as before */
+TEST_F(uapi, visible_tsm_order)
+{
+	static const char *const files[] = { "tsm/lock", "tsm/accept",
+					     "tsm/unlock", "trust" };
+	unsigned int i;
+
+	ASSERT_EQ(0, tdi_remove(self->t));
+	EXPECT_FALSE(tdi_has(self->t, "tsm/lock"));
+	ASSERT_EQ(0, bus_rescan());
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
+		EXPECT_TRUE(tdi_has(self->t, files[i]))
+		{
+			TH_LOG("%s is missing", files[i]);
+		}
+	}
+	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+	test_to(&self->m, self->t, RUN, "tcb");
+}
+
+/* 3 */
+TEST_F(uapi, lock_ok)
+{
+	char name[32];
+
+	ASSERT_EQ(0, tdi_read(self->t, "tsm/lock", name, sizeof(name)));
+	EXPECT_STREQ("", name);
+	test_state(UNLOCKED, &self->m, self->t);
+
+	EXPECT_EQ(0, tdi_lock(&self->m, self->t));
+	ASSERT_EQ(0, tdi_read(self->t, "tsm/lock", name, sizeof(name)));
+	EXPECT_STREQ(self->m.tsm, name);
+	test_state(LOCKED, &self->m, self->t);
+	test_dma_enabled(0, &self->m, self->t);
+
+	EXPECT_EQ(0, tdi_unlock(&self->m, self->t));
+	ASSERT_EQ(0, tdi_read(self->t, "tsm/lock", name, sizeof(name)));
+	EXPECT_STREQ("", name);
+	test_state(UNLOCKED, &self->m, self->t);
+}
+
+/* A TSM for links, if the machine has one */
+static bool find_link_tsm(char *name, size_t size)
+{
+	struct dirent *entry;
+	bool found = false;
+	DIR *dir = opendir(CLASS);
+
+	if (!dir)
+		return false;
+	while (!found && (entry = readdir(dir))) {
+		char path[TEXT_LEN], mode[16];
+
+		snprintf(path, sizeof(path), CLASS "/%.32s/pci_mode",
+			 entry->d_name);
+		found = !read_text(path, mode, sizeof(mode)) &&
+			!strcmp(mode, "link");
+		if (found)
+			snprintf(name, size, "%.31s", entry->d_name);
+	}
+	closedir(dir);
+	return found;
+}
+
+/* 4 */
+TEST_F(uapi, lock_bad)
+{
+	static const struct {
+		const char *text;
+		int error;
+	} bad[] = {
+		{ "foo", EINVAL },    { "tsm", EINVAL },   { "tsm-1", EINVAL },
+		{ "tsm0x", EINVAL },  { "tsm999", ENXIO }, { "\n", EINVAL },
+		{ "tsm99999999999", EINVAL },
+	};
+	__u64 generation = platform_generation(&self->m, self->t);
+	char link[32];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(-bad[i].error, tdi_write(self->t, "tsm/lock", bad[i].text))
+		{
+			TH_LOG("'%s'", bad[i].text);
+		}
+		test_untouched(&self->m, self->t, UNLOCKED, generation);
+	}
+	if (find_link_tsm(link, sizeof(link))) {
+		EXPECT_EQ(-ENXIO, tdi_write(self->t, "tsm/lock", link));
+		test_untouched(&self->m, self->t, UNLOCKED, generation);
+	}
+}
+
+/* 5 */
+TEST_F(uapi, lock_twice)
+{
+	__u64 generation;
+
+	test_to(&self->m, self->t, LOCKED, "auto");
+	generation = platform_generation(&self->m, self->t);
+	EXPECT_EQ(-EBUSY, tdi_lock(&self->m, self->t));
+	test_untouched(&self->m, self->t, LOCKED, generation);
+
+	EXPECT_EQ(0, tdi_accept(self->t));
+	EXPECT_EQ(-EBUSY, tdi_lock(&self->m, self->t));
+	test_untouched(&self->m, self->t, RUN, generation);
+}
+
+/* 6: in any state, all of it is refused while a driver is bound */
+FIXTURE(bound)
+{
+	struct machine m;
+	struct tdi *t;
+};
+
+FIXTURE_VARIANT(bound)
+{
+	enum tdi_state state;
+};
+
+FIXTURE_VARIANT_ADD(bound, UNLOCKED)
+{
+	.state = UNLOCKED
+};
+FIXTURE_VARIANT_ADD(bound, LOCKED)
+{
+	.state = LOCKED
+};
+FIXTURE_VARIANT_ADD(bound, RUN)
+{
+	.state = RUN
+};
+
+FIXTURE_SETUP(bound)
+{
+	OPEN_MACHINE_OR_SKIP(&self->m, NEED_ALL);
+	self->t = &self->m.tdi[0];
+	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+	test_to(&self->m, self->t, variant->state, "auto");
+	test_bind(self->t);
+}
+
+FIXTURE_TEARDOWN(bound)
+{
+	if (!self->t)
+		return;
+	test_check(&self->m);
+	EXPECT_EQ(0, tdi_reset(&self->m, self->t));
+	machine_close(&self->m);
+}
+
+TEST_F(bound, lock_bound)
+{
+	__u64 generation = platform_generation(&self->m, self->t);
+
+	EXPECT_EQ(-EBUSY, tdi_lock(&self->m, self->t));
+	test_untouched(&self->m, self->t, (int)variant->state, generation);
+}
+
+TEST_F(bound, accept_bound)
+{
+	__u64 generation = platform_generation(&self->m, self->t);
+
+	EXPECT_EQ(-EBUSY, tdi_accept(self->t));
+	test_untouched(&self->m, self->t, (int)variant->state, generation);
+}
+
+TEST_F(bound, unlock_bound)
+{
+	__u64 generation = platform_generation(&self->m, self->t);
+
+	EXPECT_EQ(-EBUSY, tdi_unlock(&self->m, self->t));
+	test_untouched(&self->m, self->t, (int)variant->state, generation);
+}
+
+TEST_F(bound, trust_bound)
+{
+	static const char *const levels[] = { "none", "adversary", "auto",
+					      "tcb" };
+	__u64 generation = platform_generation(&self->m, self->t);
+	char level[16];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(levels); i++) {
+		EXPECT_EQ(-EBUSY, tdi_trust(self->t, levels[i]));
+	}
+	ASSERT_EQ(0, tdi_read(self->t, "trust", level, sizeof(level)));
+	EXPECT_STREQ("auto", level);
+	test_private(0, self->t);
+	test_untouched(&self->m, self->t, (int)variant->state, generation);
+}
+
+/* 7 */
+TEST_F(uapi, accept_unlocked)
+{
+	__u64 generation = platform_generation(&self->m, self->t);
+
+	EXPECT_EQ(-EINVAL, tdi_accept(self->t));
+	test_untouched(&self->m, self->t, UNLOCKED, generation);
+}
+
+/* 8 */
+TEST_F(uapi, accept_zero)
+{
+	static const char *const bad[] = { "0", "n", "off", "2" };
+	__u64 generation;
+	unsigned int i;
+
+	test_to(&self->m, self->t, LOCKED, "auto");
+	generation = platform_generation(&self->m, self->t);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(-EINVAL, tdi_write(self->t, "tsm/accept", bad[i]));
+		test_untouched(&self->m, self->t, LOCKED, generation);
+	}
+}
+
+/* 9: the second time no RUN is sent, which would fail in state RUN */
+TEST_F(uapi, accept_twice)
+{
+	__u64 generation;
+
+	test_to(&self->m, self->t, LOCKED, "auto");
+	generation = platform_generation(&self->m, self->t);
+	EXPECT_EQ(0, tdi_accept(self->t));
+	test_untouched(&self->m, self->t, RUN, generation);
+
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_RUN, INJECT_ERROR,
+				     RESULT_FAILED, 1));
+	EXPECT_EQ(0, tdi_accept(self->t));
+	test_untouched(&self->m, self->t, RUN, generation);
+}
+
+/* 10 */
+TEST_F(uapi, unlock_wrong_tsm)
+{
+	static const char *const bad[] = { "tsm999", "foo", "\n" };
+	__u64 generation;
+	unsigned int i;
+
+	EXPECT_EQ(-EINVAL, tdi_unlock(&self->m, self->t));
+	test_to(&self->m, self->t, LOCKED, "auto");
+	generation = platform_generation(&self->m, self->t);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(-EINVAL, tdi_write(self->t, "tsm/unlock", bad[i]));
+		test_untouched(&self->m, self->t, LOCKED, generation);
+	}
+}
+
+/* 11 */
+TEST_F(uapi, run_fails)
+{
+	__u64 generation;
+
+	test_to(&self->m, self->t, LOCKED, "tcb");
+	generation = platform_generation(&self->m, self->t);
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_RUN, INJECT_ERROR,
+				     RESULT_FAILED, 1));
+	EXPECT_GT(0, tdi_accept(self->t));
+	test_untouched(&self->m, self->t, LOCKED, generation);
+
+	/* A driver gets untrusted DMA, and accept works once it may */
+	test_bind(self->t);
+	test_private(0, self->t);
+	test_unbind(self->t);
+	EXPECT_EQ(0, tdi_unlock(&self->m, self->t));
+	test_to(&self->m, self->t, RUN, "tcb");
+}
+
+/* A lock that fails leaves nothing behind */
+TEST_F(uapi, lock_fails)
+{
+	char name[32];
+
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_LOCK, INJECT_ERROR,
+				     RESULT_FAILED, 1));
+	EXPECT_GT(0, tdi_lock(&self->m, self->t));
+	ASSERT_EQ(0, tdi_read(self->t, "tsm/lock", name, sizeof(name)));
+	EXPECT_STREQ("", name);
+	test_state(UNLOCKED, &self->m, self->t);
+	test_to(&self->m, self->t, RUN, "tcb");
+}
+
+/* 12: no probe(), and the driver can be bound once it works */
+TEST_F(uapi, enable_dma_fails)
+{
+	struct tdi_test_probe probe;
+
+	test_to(&self->m, self->t, RUN, "tcb");
+	ASSERT_EQ(0, probe_mode(&self->m, self->t, 0));
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_ENABLE_DMA,
+				     INJECT_ERROR, RESULT_FAILED, 1));
+	EXPECT_NE(0, tdi_bind(self->t));
+	EXPECT_FALSE(tdi_is_bound(self->t));
+	ASSERT_EQ(0, probe_result(&self->m, self->t, &probe));
+	EXPECT_EQ(0, probe.probes);
+	test_dma_enabled(0, &self->m, self->t);
+	test_state(RUN, &self->m, self->t);
+
+	test_bind(self->t);
+	test_private(1, self->t);
+	test_dma_enabled(1, &self->m, self->t);
+}
+
+/* Run @call as nobody: 0 or -errno of it */
+static int as_nobody(struct machine *m, struct tdi *t,
+		     int (*call)(struct machine *m, struct tdi *t))
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (setgroups(0, NULL) || setgid(65534) || setuid(65534))
+			_exit(127);
+		_exit(-call(m, t));
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -ECHILD;
+	return -WEXITSTATUS(status);
+}
+
+static int call_lock(struct machine *m, struct tdi *t)
+{
+	return tdi_lock(m, t);
+}
+
+static int call_accept(struct machine *m, struct tdi *t)
+{
+	return tdi_accept(t);
+}
+
+static int call_unlock(struct machine *m, struct tdi *t)
+{
+	return tdi_unlock(m, t);
+}
+
+static int call_trust(struct machine *m, struct tdi *t)
+{
+	return tdi_trust(t, "tcb");
+}
+
+static int call_open(struct machine *m, struct tdi *t)
+{
+	return tdi_open(t);
+}
+
+/* 13, the first half */
+TEST_F(uapi, perms)
+{
+	__u64 generation = platform_generation(&self->m, self->t);
+	char level[16];
+
+	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_lock));
+	test_untouched(&self->m, self->t, UNLOCKED, generation);
+	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_trust));
+	ASSERT_EQ(0, tdi_read(self->t, "trust", level, sizeof(level)));
+	EXPECT_STREQ("auto", level);
+
+	test_to(&self->m, self->t, LOCKED, "auto");
+	generation = platform_generation(&self->m, self->t);
+	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_accept));
+	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_unlock));
+	test_untouched(&self->m, self->t, LOCKED, generation);
+
+	test_bind(self->t);
+	tdi_close(self->t);
+	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_open));
+}
+
+static int call_group_type(struct machine *m, struct tdi *t)
+{
+	return tdi_write(t, "iommu_group/type", "DMA");
+}
+
+static int drop_rawio_and_call(struct machine *m, struct tdi *t)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2] = {};
+
+	if (syscall(SYS_capget, &header, data))
+		return -errno;
+	data[0].effective &= ~(1U << CAP_SYS_RAWIO);
+	if (syscall(SYS_capset, &header, data))
+		return -errno;
+	return call_group_type(m, t);
+}
+
+/* 13, the second half: the type of a group needs CAP_SYS_RAWIO */
+TEST_F(uapi, perms_group_type)
+{
+	int status;
+	pid_t pid;
+
+	if (!tdi_has(self->t, "iommu_group/type"))
+		SKIP(return, "the TDI has no IOMMU group");
+	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_group_type));
+	pid = fork();
+	if (!pid)
+		_exit(-drop_rawio_and_call(&self->m, self->t));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(EACCES, WEXITSTATUS(status));
+}
+
+/* The trust level reads back, and takes nothing else */
+TEST_F(uapi, trust_levels)
+{
+	static const char *const levels[] = { "none", "adversary", "auto",
+					      "tcb", "unset" };
+	char level[16];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(levels); i++) {
+		EXPECT_EQ(0, tdi_trust(self->t, levels[i]));
+		ASSERT_EQ(0, tdi_read(self->t, "trust", level, sizeof(level)));
+		EXPECT_STREQ(levels[i], level);
+	}
+	EXPECT_EQ(-EINVAL, tdi_trust(self->t, "friend"));
+	EXPECT_EQ(-EINVAL, tdi_trust(self->t, "\n"));
+	ASSERT_EQ(0, tdi_read(self->t, "trust", level, sizeof(level)));
+	EXPECT_STREQ("unset", level);
+	test_state(UNLOCKED, &self->m, self->t);
+}
+
+/* Each lock has a generation of its own */
+TEST_F(uapi, relock)
+{
+	__u64 first, second;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		test_to(&self->m, self->t, RUN, "auto");
+		first = platform_generation(&self->m, self->t);
+		EXPECT_EQ(0, tdi_unlock(&self->m, self->t));
+		test_state(UNLOCKED, &self->m, self->t);
+		test_to(&self->m, self->t, LOCKED, "auto");
+		second = platform_generation(&self->m, self->t);
+		EXPECT_NE(first, second);
+		EXPECT_EQ(0, tdi_unlock(&self->m, self->t));
+	}
+}
+
+TEST_HARNESS_MAIN
