@@ -172,7 +172,10 @@ def matrix(plan: Plan, selection: TestSelection) -> tuple[PlatformCell | None, .
 
 
 def all_cells(plan: Plan) -> dict[str, PlatformCell]:
-    """Every cell of the plan by name, in the order in which they run; with a platform at least one."""
+    """Every cell of the plan by name, in the order in which they run.
+
+    With a platform there is at least one.
+    """
     found = (cell for selection in plan.selections for cell in matrix(plan, selection))
     named = {cell.name: cell for cell in found if cell is not None}
     if plan.platform is not None and not named:
