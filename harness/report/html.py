@@ -64,6 +64,7 @@ class FailureView:
     failure: Failure
     anchor: str
     log: Excerpt
+    console: str = ""  # anchor of the end of the console that it names
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,12 @@ def render(result: RunResult, run_dir: Path) -> str:
     splats = [(f"splat-{i}", record) for i, record in enumerate(result.splats, 1)]
     machine_consoles, console_notes = consoles.load(result, run_dir, [name for name, _ in splats])
     failures = [
-        FailureView(failure, f"failure-{i}", logs.read("" if failure.excerpt else failure.log))
+        FailureView(
+            failure,
+            f"failure-{i}",
+            logs.read("" if failure.excerpt else failure.log),
+            _console_end(failure, machine_consoles),
+        )
         for i, failure in enumerate(result.failures, 1)
     ]
     bad = [
@@ -234,6 +240,14 @@ def _console_anchor(test: TestResult, found: Sequence[consoles.MachineConsole]) 
             here = console.machine == test.machine and window.key == test.key
             if here and window.started_s >= test.started_s and window.first in console.shown:
                 return f"{console.anchor}-{window.first}"
+    return ""
+
+
+def _console_end(failure: Failure, found: Sequence[consoles.MachineConsole]) -> str:
+    """The last line on the page of the console that a failure names as its log."""
+    for console in found:
+        if failure.log == console.file and console.shown:
+            return f"{console.anchor}-{max(console.shown)}"
     return ""
 
 

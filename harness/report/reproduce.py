@@ -96,7 +96,7 @@ def render(
     git_ids = {k.source_id for k in result.kernels if k.source_kind == "git"}
     commit = git_ids.pop() if len(git_ids) == 1 else ""
     pin = bool(tree) and _COMMIT.fullmatch(commit) is not None
-    if pin:  # the pinned clone stands at the commit
+    if pin:
         arguments = _without(arguments, ("--ref",))
     words = [_word(argument, files, tree if pin else "") for argument in arguments]
     text = _HEAD.format(
@@ -108,7 +108,7 @@ def render(
     )
     if pin:
         text += _PIN_TREE.format(commit=commit, tree=shlex.quote(tree))
-    rest = [*_pair_options(words[1:]), '--runs-dir "$runs"']
+    rest = [*_pair_options(words[1:]), *(['--ref "$commit"'] if pin else []), '--runs-dir "$runs"']
     if pins:
         text += _PINS.format(pins=json.dumps(dict(pins), indent=1))
         rest += ['--pins "$pins"', "${REPRODUCE_ANYWAY:+--allow-differences}"]

@@ -176,3 +176,12 @@ def test_pins_that_are_no_pins(original: Original, tmp_path: Path) -> None:
     done = original.site.run("--pins", str(tmp_path / "none"))
     assert done.returncode == 64
     assert "No such file" in done.stderr
+
+
+def test_the_run_itself_writes_the_step_summary(original: Original, tmp_path: Path) -> None:
+    step = tmp_path / "step.md"
+    done = original.site.run(GITHUB_STEP_SUMMARY=str(step))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = (original.site.runs / "latest" / "summary.md").read_text()
+    assert summary.startswith("## ")
+    assert summary in step.read_text()

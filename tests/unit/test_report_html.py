@@ -261,6 +261,12 @@ def test_a_failure_leads_to_its_line_on_the_console(tmp_path: Path) -> None:
     assert f"#c2-{number}" in page.links
 
 
+def test_a_boot_failure_leads_to_the_end_of_the_console(tmp_path: Path) -> None:
+    page = Page(rendered(SAMPLES["boot_failure"], tmp_path))
+    assert "#c1-200" in page.links
+    assert "c1-200" in page.ids
+
+
 def test_a_huge_console_makes_no_huge_page(tmp_path: Path) -> None:
     result = SAMPLES["eventful"]
     report_eventful.fill_run_dir(result, tmp_path)

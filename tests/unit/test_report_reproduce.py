@@ -157,7 +157,7 @@ def test_a_git_tree_is_pinned_at_its_commit(tmp_path: Path) -> None:
     given = ("run", "--tree", str(tree), "--ref", "main")
     args, done = run_script(render(git_run(str(tree), tested), given), tmp_path)
     pinned = f"{tmp_path}/run dir/reproduced/tree-{tested}"
-    assert args[:4] == ["run", "--tree", pinned, "--runs-dir"], done.stderr
+    assert args[:6] == ["run", "--tree", pinned, "--ref", tested, "--runs-dir"], done.stderr
     subject = subprocess.run(
         ["git", "-C", pinned, "log", "-1", "--format=%s"],
         capture_output=True,
