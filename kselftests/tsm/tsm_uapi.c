@@ -6,12 +6,6 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <grp.h>
-#include <linux/capability.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include "../kselftest_harness.h"
 #include "tsm_test.h"
@@ -19,14 +13,6 @@
 #define CLASS "/sys/class/tsm"
 
 MACHINE_FIXTURE(uapi, NEED_ALL)
-
-/* Nothing happened: same state, same lock, no private DMA */
-#define test_untouched(m, t, state, generation)                               \
-	({                                                                    \
-		test_state(state, m, t);                                      \
-		EXPECT_EQ(generation, platform_generation(m, t));             \
-		test_dma_enabled(0, m, t);                                    \
-	})
 
 /* 1: who has no TEE bit has no attributes. The ports of the platform have none. */
 TEST_F(uapi, visible_needs_tee)
@@ -360,108 +346,6 @@ TEST_F(uapi, enable_dma_fails)
 	test_bind(self->t);
 	test_private(1, self->t);
 	test_dma_enabled(1, &self->m, self->t);
-}
-
-/* Run @call as nobody: 0 or -errno of it */
-static int as_nobody(struct machine *m, struct tdi *t,
-		     int (*call)(struct machine *m, struct tdi *t))
-{
-	int status;
-	pid_t pid = fork();
-
-	if (!pid) {
-		if (setgroups(0, NULL) || setgid(65534) || setuid(65534))
-			_exit(127);
-		_exit(-call(m, t));
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -ECHILD;
-	return -WEXITSTATUS(status);
-}
-
-static int call_lock(struct machine *m, struct tdi *t)
-{
-	return tdi_lock(m, t);
-}
-
-static int call_accept(struct machine *m, struct tdi *t)
-{
-	return tdi_accept(t);
-}
-
-static int call_unlock(struct machine *m, struct tdi *t)
-{
-	return tdi_unlock(m, t);
-}
-
-static int call_trust(struct machine *m, struct tdi *t)
-{
-	return tdi_trust(t, "tcb");
-}
-
-static int call_open(struct machine *m, struct tdi *t)
-{
-	return tdi_open(t);
-}
-
-/* 13, the first half */
-TEST_F(uapi, perms)
-{
-	__u64 generation = platform_generation(&self->m, self->t);
-	char level[16];
-
-	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_lock));
-	test_untouched(&self->m, self->t, UNLOCKED, generation);
-	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_trust));
-	ASSERT_EQ(0, tdi_read(self->t, "trust", level, sizeof(level)));
-	EXPECT_STREQ("auto", level);
-
-	test_to(&self->m, self->t, LOCKED, "auto");
-	generation = platform_generation(&self->m, self->t);
-	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_accept));
-	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_unlock));
-	test_untouched(&self->m, self->t, LOCKED, generation);
-
-	test_bind(self->t);
-	tdi_close(self->t);
-	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_open));
-}
-
-static int call_group_type(struct machine *m, struct tdi *t)
-{
-	return tdi_write(t, "iommu_group/type", "DMA");
-}
-
-static int drop_rawio_and_call(struct machine *m, struct tdi *t)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct data[2] = {};
-
-	if (syscall(SYS_capget, &header, data))
-		return -errno;
-	data[0].effective &= ~(1U << CAP_SYS_RAWIO);
-	if (syscall(SYS_capset, &header, data))
-		return -errno;
-	return call_group_type(m, t);
-}
-
-/* 13, the second half: the type of a group needs CAP_SYS_RAWIO */
-TEST_F(uapi, perms_group_type)
-{
-	int status;
-	pid_t pid;
-
-	if (!tdi_has(self->t, "iommu_group/type"))
-		SKIP(return, "the TDI has no IOMMU group");
-	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_group_type));
-	pid = fork();
-	if (!pid)
-		_exit(-drop_rawio_and_call(&self->m, self->t));
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	ASSERT_TRUE(WIFEXITED(status));
-	EXPECT_EQ(EACCES, WEXITSTATUS(status));
 }
 
 /* The trust level reads back, and takes nothing else */

@@ -269,6 +269,14 @@ const char *entry_name(__u32 entry);
 		EXPECT_EQ(expected, _info.live);                              \
 	})
 
+/* Nothing happened: same state, same lock, no private DMA */
+#define test_untouched(m, t, state, generation)                               \
+	({                                                                    \
+		test_state(state, m, t);                                      \
+		EXPECT_EQ(generation, platform_generation(m, t));             \
+		test_dma_enabled(0, m, t);                                    \
+	})
+
 /* A mapping that has to succeed */
 #define test_map(t, entry, flags, size, map)                                  \
 	do {                                                                  \
