@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from harness import cli, commands
 from harness.core.plan import all_cells, choose_tests, parse_plan
 from harness.core.platform_argv import platform_argv, qemu_platform, sockets
 from harness.core.select import parse_expression
@@ -133,6 +134,12 @@ def test_a_platform_needs_solo() -> None:
     text = f'title = "t"\ntopology = "pair"\n[platform]\n{TESTS}'
     with pytest.raises(UserError, match="platform: only in topology solo"):
         parse_plan(text, "p.toml", "p")
+
+
+def test_a_plan_with_a_platform_cannot_be_run_in_pair() -> None:
+    arguments = cli.parse(["run", "trust", "--topology", "pair"])
+    with pytest.raises(UserError, match=r"plan trust has a \[platform\]: solo only"):
+        commands.run_options(arguments, ["run"])
 
 
 def test_axes_and_expected_faults_need_a_platform() -> None:
