@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.report import timeline
-from harness.report.text import clean, duration, one_line, plural
+from harness.report.text import clean, duration, moment, one_line, plural
 
 
 def environment(filters: dict[str, Callable[..., Any]]) -> jinja2.Environment:
@@ -29,7 +29,12 @@ def environment(filters: dict[str, Callable[..., Any]]) -> jinja2.Environment:
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
     made.filters.update(
-        duration=duration, one_line=one_line, plural=plural, tone=timeline.tone, **filters
+        duration=duration,
+        moment=moment,
+        one_line=one_line,
+        plural=plural,
+        tone=timeline.tone,
+        **filters,
     )
     return made
 

@@ -56,6 +56,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def moment(started: str) -> str:
+    """ISO 8601 without the fraction of a second: "2026-11-22T19:42:41+00:00"."""
+    return one_line(re.sub(r"(:\d\d)\.\d+", r"\1", started), 40)
+
+
 @dataclass(frozen=True, slots=True)
 class Excerpt:
     """A log, or its head and tail. note: what was left out or why there is none; "" if whole."""

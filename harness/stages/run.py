@@ -53,11 +53,11 @@ class MainJob:
         self._options = options
         self._progress = progress
         self._today = today or datetime.now(UTC).date()
-        begin = clock()
+        begin, self._started = clock(), datetime.now(UTC)  # together: one is the other's zero
         self._clock = lambda: clock() - begin
         self._rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
         self._expression = parse_expression(options.expression) if options.expression else None
-        run_dir = make_run_directory(options.runs_dir, options.plan.name, datetime.now(UTC))
+        run_dir = make_run_directory(options.runs_dir, options.plan.name, self._started)
         self.recorder = Recorder(self._first(run_dir.name), run_dir, self._clock, json_report.write)
         self.recorder.pins = PinBook(
             dict(options.pins), allow=options.allow_differences, say=progress.say
@@ -71,7 +71,7 @@ class MainJob:
             run_id=run_id,
             plan=self._options.plan.name,
             topology=self._options.topology.value,
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            started=self._started.isoformat(timespec="milliseconds"),
             duration_s=0.0,
             verdict=Verdict.INFRA,
             exit_code=2,
