@@ -18,6 +18,7 @@ from harness.emulator.judge import Knobs
 from harness.emulator.platform import Platform
 from harness.emulator.vfio_user import Operation
 from harness.emulator.words import Command, Model
+from tests.bench.rows import Row
 from tests.integration.emulator_client import BAR0, PlatformProcess
 from tests.unit.emulator_rig import Rig, Tables
 
@@ -84,6 +85,21 @@ def server_time_us(accesses: int = 20000) -> float:
     for _ in range(accesses):
         function.bar_read(tdi_function.STATUS, 4)
     return (time.perf_counter() - begin) / accesses * 1e6
+
+
+def rows(runs: int) -> list[Row]:
+    """Judged copies (goal 200 MB/s: 5 s a GB) and register reads (goal 150 us)."""
+    copies = {
+        model: [1e3 / copy_mb_per_s(model) for _ in range(runs)] for model in (Model.B, Model.A)
+    }
+    latency = [register_latency_us() for _ in range(runs)]
+    return [
+        *(
+            Row(f"platform: 64 KiB copies, model {model.value}, per GB", taken, (), "none", 5.0)
+            for model, taken in copies.items()
+        ),
+        Row("platform: register read, client's view", latency, (), "none", 150.0, "us"),
+    ]
 
 
 def main() -> None:

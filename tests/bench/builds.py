@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +75,31 @@ def _timed(work: Callable[[], object]) -> float:
 def _bare_make(where: Site, tree: PatchedTree) -> None:
     kbuild = Kbuild(tree.path, where.root / "ccache", where.jobs)
     process.run(kbuild.argv(["bzImage", "modules"]), env=kbuild.env(), what="make")
+
+
+def fresh_row(directory: Path, jobs: int) -> Row:
+    """`run` with empty caches, beside a bare make of both of its kernels without ccache."""
+    cache = directory / "fresh"
+    argv = [sys.executable, "-m", "harness", "run", "--runs-dir", str(directory / "fresh-runs")]
+    environment = {**os.environ, layout.CACHE_VARIABLE: str(cache)}
+
+    def run() -> None:
+        # 1: a test failed, which costs no less time
+        done = subprocess.run(argv, cwd=layout.REPOSITORY, env=environment, check=False)
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"the fresh run ended with {done.returncode}")
+
+    def make(role: Role) -> None:
+        output = directory / f"bare-{role.value}"
+        output.mkdir()
+        tree = cache / "work" / role.value / "linux"
+        shutil.copy(tree / "build" / ".config", output)
+        bare = ["make", "-C", str(tree), f"O={output}", f"-j{jobs}", "bzImage", "modules"]
+        process.run(bare, what="make")
+
+    ours = _timed(run)
+    reference = sum(_timed(lambda role=role: make(role)) for role in (Role.HOST, Role.GUEST))  # type: ignore[misc]
+    return Row("fresh `run`, empty caches", [ours], [reference], "two bare kernel builds", 1.5)
 
 
 def _one_line(tree: PatchedTree) -> SeriesInput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.adapters.process import TABLE
 from harness.adapters.ssh_keys import generate_key
 from harness.core import cpio
 from harness.core.splat_rules import load_rules
+from harness.errors import KernelError
 from harness.machines.nested import NestedMachine, image_serial
 from harness.machines.qemu import QemuMachine, QemuSetup
 from harness.machines.remote import RemoteMachine
@@ -25,6 +27,10 @@ from tests.bench.rows import Row, alternate
 _MARK = b"bench: init runs"
 _TCG = Accel("tcg", "the targets are for TCG")
 _BARE = ("-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot")
+
+
+class LostError(RuntimeError):
+    """A bare nested boot that did not reach its init."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,26 +124,43 @@ def boot_row(bench: Bench, runs: int) -> Row:
     return Row("guest kernel: boot to first SSH answer, TCG", ours, bare, "bare to init", 2.2)
 
 
-def pair_row(bench: Bench) -> Row:
+def pair_row(bench: Bench, runs: int) -> Row:
     """Both kernels of a pair answering, beside a bare L1 plus a bare L2 boot."""
     initramfs = bare_initramfs(bench)
+    seen = [_steady(lambda: _pair(bench, initramfs)) for _ in range(runs)]
+    ours = [pair for pair, _ in seen]
+    bare = [bare_boot(bench, Role.HOST, 2304, initramfs) + nested for _, nested in seen]
+    name = "bare L1 to init + bare L2 to init"
+    return Row("pair: both kernels answer over SSH", ours, bare, name, 2.5)
+
+
+def _steady(measure: Callable[[], tuple[float, float]]) -> tuple[float, float]:
+    """The measurement; again, at most twice, when the emulation lost the nested guest."""
+    for left in (2, 1, 0):
+        try:
+            return measure()
+        except (KernelError, LostError) as exc:
+            if not left:
+                raise
+            print(f"pair: measured again: {str(exc).splitlines()[0]}", flush=True)
+    raise AssertionError
+
+
+def _pair(bench: Bench, initramfs: Path) -> tuple[float, float]:
+    """Seconds until both kernels answer, and for a bare nested boot on the same host machine."""
     setup = _setup(bench, "pair", bench.provisions.qemu, _TCG)
+    build = bench.builds[Role.GUEST]
     begin = time.monotonic()
     with closing(_host(bench, setup)) as host:
         host.start()
         host.deploy(bench.builds[Role.HOST])
         there = QemuInstall(("qemu-system-x86_64",), (), "", "system")
-        kvm = Accel("kvm", "nested")
-        spec = _spec(bench, Role.GUEST, 768)
-        guest_setup = _setup(bench, "pair", there, kvm)
-        build = bench.builds[Role.GUEST]
-        with closing(NestedMachine(spec, guest_setup, host, build)) as guest:
+        guest_setup = _setup(bench, "pair", there, Accel("kvm", "nested"))
+        guest = NestedMachine(_spec(bench, Role.GUEST, 768), guest_setup, host, build)
+        with closing(guest):
             guest.start()
             ours = time.monotonic() - begin
-        nested = _bare_nested(host, build, initramfs)
-    bare = bare_boot(bench, Role.HOST, 2304, initramfs)
-    name = "bare L1 to init + bare L2 to init"
-    return Row("pair: both kernels answer over SSH", [ours], [bare + nested], name, 2.5)
+        return ours, _bare_nested(host, build, initramfs)
 
 
 def _host(bench: Bench, setup: QemuSetup) -> QemuMachine:
@@ -167,13 +190,14 @@ def _bare_nested(host: RemoteMachine, build: KernelBuild, initramfs: Path) -> fl
     argv = [
         "qemu-system-x86_64",
         *_BARE,
-        *("-machine", "q35", "-accel", "kvm", "-cpu", "qemu64", "-smp", "2", "-m", "768"),
+        *("-machine", "q35", "-accel", "kvm", "-cpu", "qemu64", "-smp", "1", "-m", "768"),
         *("-kernel", "/tmp/bare/bzImage", "-initrd", "/tmp/bare/initrd"),
         *("-serial", "stdio", "-append", "console=ttyS0"),
     ]
     begin = time.monotonic()
-    done = host.run(f"{shlex.join(argv)} 2>/dev/null | grep -m1 'init runs'", timeout_s=300)
+    words = f"timeout 60 {shlex.join(argv)} 2>/dev/null | grep -m1 'init runs'"
+    done = host.run(words, timeout_s=300)
     elapsed = time.monotonic() - begin
     if _MARK not in done.stdout:
-        raise RuntimeError(f"the bare nested boot said {done.stdout!r}")
+        raise LostError(f"the bare nested boot said {done.stdout!r}")
     return elapsed

@@ -9,17 +9,29 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from harness import cli, commands, layout
+from harness.errors import HarnessError
 from harness.model.kernel import KernelBuild, Role
 from harness.model.progress import SilentProgress
 from harness.stages.provision import Provisions
 from harness.stages.run import MainJob
-from tests.bench import bench_parsers, builds, machines, matrix, rows, runs
+from tests.bench import (
+    bench_parsers,
+    bench_platform,
+    builds,
+    machines,
+    matrix,
+    rows,
+    runs,
+)
+
+Group = tuple[str, Callable[[], list[rows.Row]]]
 
 
 def _prepare(directory: Path) -> machines.Bench:
@@ -33,29 +45,50 @@ def _prepare(directory: Path) -> machines.Bench:
     return machines.Bench(dict(made[0][0]), made[0][1], directory)
 
 
+def _groups(options: argparse.Namespace, bench: machines.Bench) -> Iterator[Group]:
+    """Name and measurement of each group of rows; the quick ones first."""
+    yield "parsers", lambda: bench_parsers.rows(options.n)
+    yield "platform", lambda: bench_platform.rows(options.n)
+    yield "boot", lambda: [machines.boot_row(bench, options.n)]
+    yield "solo", lambda: runs.solo_rows(bench, options.n)
+    yield "pair", lambda: [machines.pair_row(bench, options.n)]
+    if options.matrix:
+        yield "matrix", lambda: matrix.trust_rows(bench.directory / "trust")
+    jobs = os.cpu_count() or 1
+    if options.builds:
+        yield "builds", lambda: builds.rows(builds.site(bench.directory, jobs))
+    if options.fresh:
+        yield "fresh", lambda: [builds.fresh_row(bench.directory, jobs)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3, help="runs of each measure (default 3)")
     parser.add_argument("--builds", action="store_true", help="kernel builds too: half an hour")
+    parser.add_argument(
+        "--fresh", action="store_true", help="a run with empty caches too: an hour, with downloads"
+    )
     parser.add_argument("--matrix", action="store_true", help="the plan trust, cell by cell")
+    parser.add_argument("--only", nargs="+", metavar="GROUP", help="these groups of rows only")
     options = parser.parse_args()
     # next to the cache, so that hard links to the kernel source work
     base = layout.cache_directory()
     base.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=base))
+    found: list[rows.Row] = []
     try:
         print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; preparing", flush=True)
-        bench = _prepare(directory)
-        found = [machines.boot_row(bench, options.n), *runs.solo_rows(bench, options.n)]
-        print(rows.render(found), flush=True)
-        found.append(machines.pair_row(bench))
-        found += bench_parsers.rows(options.n)
-        if options.matrix:
-            found += matrix.trust_rows(directory / "trust")
-        if options.builds:
-            found += builds.rows(builds.site(directory, os.cpu_count() or 1))
-        print(f"\n{rows.render(found)}")
+        for name, measure in _groups(options, _prepare(directory)):
+            if options.only and name not in options.only:
+                continue
+            print(f"measuring: {name}", flush=True)
+            try:
+                found += measure()
+            except (HarnessError, RuntimeError, OSError, subprocess.SubprocessError) as exc:
+                print(f"{name} could not be measured: {exc}", flush=True)
     finally:
+        if found:
+            print(f"\n{rows.render(found)}")
         shutil.rmtree(directory, ignore_errors=True)
 
 
