@@ -4,13 +4,25 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.model.results import Outcome, RunResult
-from harness.report import clock, console, consoles, events, history, matrix, platform_events
+from harness.report import (
+    clock,
+    console,
+    consoles,
+    events,
+    history,
+    html,
+    matrix,
+    platform_events,
+)
 from tests.unit import report_eventful, report_samples
 
 RUN = report_eventful.result()
@@ -211,6 +223,38 @@ def test_lines_that_are_left_out_are_told(tmp_path: Path) -> None:
 def test_nothing_at_all_is_fine(name: str, tmp_path: Path) -> None:
     found = log(tmp_path, report_samples.everything()[name])
     assert {row.source for row in found.rows} <= set(found.sources)
+
+
+TOKENS = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from(
+        [
+            b"\n",
+            b"\r\n",
+            b"[    0.000000] Linux version 7.3.4\n",
+            b"[   61.5] tdisp-harness: begin guest:tsm:uapi 1 0123456789ab\n",
+            b"[   62.5] tdisp-harness: end guest:tsm:uapi 1 0123456789ab\n",
+            b"[99999999999999999999.0] x\n",
+            b"[   -1.0] x\n",
+            b'{"t": 1785579784, "event": "tlp", "verdict": "ok", "tlps": 3}\n',
+            b'{"t": -1e308, "event": "check", "missing": {}}\n',
+            b'{"t": 1785579784, "event": "tlp", "verdict": "ok", "tlps": [1]}\n',
+        ]
+    ),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(st.lists(TOKENS, max_size=30).map(b"".join), st.lists(TOKENS, max_size=30).map(b"".join))
+def test_any_console_and_any_platform_log_make_a_page(guest: bytes, platform: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "console-guest.log").write_bytes(guest)
+        (directory / "platform.jsonl").write_bytes(platform)
+        page = html.render(report_eventful.celled(), directory)
+    assert "1 of 9 tests failed" in page
+    assert page.rstrip().endswith("</html>")
 
 
 # matrix and history
