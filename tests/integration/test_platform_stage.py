@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.adapters import live
 from harness.adapters.process import TABLE
 from harness.emulator import tdi_function
 from harness.emulator.dma_engine import Operation as Dma
 from harness.emulator.words import Reason
 from harness.errors import MachineError
+from harness.layout import REPOSITORY
 from harness.model.kernel import Role
 from harness.model.plan import TestId, TestSelection
 from harness.model.platform import Expectation, PlatformCell
@@ -270,3 +274,41 @@ def test_a_platform_that_somebody_ends_is_no_crash_of_the_kernel(
     result = stage.judged(replace(PASSED, outcome=Outcome.CRASH), SELECTION, ())
     assert result.outcome is Outcome.INFRA
     vm.close()
+
+
+RUN_THAT_IS_KILLED = """
+import sys
+from pathlib import Path
+
+from harness.adapters import live
+from harness.adapters.process import TABLE
+from harness.machines.platform_process import PlatformProcess
+from harness.model.platform import PlatformCell
+
+record = live.LiveRecord(Path(sys.argv[1]), "killed")
+TABLE.on_start, TABLE.on_end = record.add_process, record.remove_process
+process = PlatformProcess(PlatformCell("A"), Path(sys.argv[2]), record.add_path)
+process.start()
+print(process.pid, process.qemu_arguments[-1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_platform_of_a_killed_run_is_cleared_up_by_the_next(tmp_path: Path) -> None:
+    cache, run_dir = tmp_path / "cache", tmp_path / "run"
+    run_dir.mkdir()
+    argv = [sys.executable, "-c", RUN_THAT_IS_KILLED, str(cache), str(run_dir)]
+    with subprocess.Popen(
+        argv, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as harness:
+        assert harness.stdout is not None
+        pid, _, device = harness.stdout.readline().partition(" ")
+        sockets = Path(json.loads(device)["socket"]["path"]).parent
+        harness.kill()
+        harness.wait()
+    assert psutil.pid_exists(int(pid)), "it waits for a QEMU that never comes"
+    assert sockets.exists()
+    found = [one.what for one in live.sweep(cache)]
+    assert found == [f"process {pid}", str(sockets)]
+    wait_for(lambda: not psutil.pid_exists(int(pid)), "the platform to end")
+    assert not sockets.exists()
