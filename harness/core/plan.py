@@ -43,7 +43,7 @@ def parse_plan(text: str, where: str, name: str) -> Plan:
     top = Table(where, "", data)
     top.known(
         "title", "topology", "source", "kernel", "machines", "tests",
-        "repeat", "infra_retries", "flaky", "platform", "note",
+        "repeat", "infra_retries", "flaky", "platform", "notes",
     )  # fmt: skip
     source, kernel, machines = top.table("source"), top.table("kernel"), top.table("machines")
     source.known("package")
@@ -65,7 +65,7 @@ def parse_plan(text: str, where: str, name: str) -> Plan:
         flaky_passes=top.choice("flaky", ("fail", "pass"), "fail") == "pass",
         platform=parse_platform(top.table("platform")) if "platform" in top.data else None,
         options=_options(kernel.table("options")),
-        note=" ".join(top.get("note", str, "text", "").split()),
+        notes=tuple(" ".join(str(note).split()) for note in top.get("notes", list, "texts", [])),
     )
     if not plan.selections:
         raise top.error("tests", "empty: a plan without tests proves nothing")

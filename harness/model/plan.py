@@ -78,7 +78,7 @@ class Plan:
     flaky_passes: bool = False  # a test that failed and passed when repeated fails no run
     platform: PlatformPlan | None = None  # the emulated platform, in solo
     options: tuple[tuple[Role, str, str], ...] = ()  # (role, symbol, value): CONFIG_symbol=value
-    note: str = ""  # what a reader of the report should know
+    notes: tuple[str, ...] = ()  # sentences that a reader of the report should know
 
     @property
     def collections(self) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ class MainJob:
             expression=self._options.expression,
             flaky_passes=self._options.plan.flaky_passes,
             notes=(
-                *([self._options.plan.note] if self._options.plan.note else []),
+                *self._options.plan.notes,
                 *expired_notes(self._options.plan.selections, self._today),
             ),
         )

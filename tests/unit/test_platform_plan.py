@@ -162,6 +162,12 @@ def test_expectations_are_words() -> None:
     assert "expect.faults: expected" in refused("[platform]", TESTS + "expect = { faults = [1] }")
 
 
+def test_notes_are_sentences_on_one_line() -> None:
+    plan = plan_of('notes = ["""one\n  sentence""", "another"]')
+    assert plan.notes == ("one sentence", "another")
+    assert "notes: expected texts" in refused('notes = "one"')
+
+
 def test_kernel_options_belong_to_a_role() -> None:
     plan = plan_of('[kernel.options]\nguest = { DMA_TRUST_UNGUARDED = "y" }')
     assert plan.options == ((Role.GUEST, "DMA_TRUST_UNGUARDED", "y"),)

@@ -356,3 +356,11 @@ def test_decoded_traces_and_last_lines_are_on_the_page(tmp_path: Path) -> None:
     page = html.render(replace(sample, splats=(splat,), tests=(bad,)), tmp_path)
     assert "f+0x1/0x2 (drivers/x.c:&lt;7&gt;)" in page
     assert "the &lt;/end&gt;" in page
+
+
+def test_notes_of_the_plan_are_on_the_page_in_full(tmp_path: Path) -> None:
+    sentence = "What is seen here is <expected>. " * 8
+    run = replace(report_samples.passing(), notes=(sentence, "another"))
+    page = html.render(run, tmp_path)
+    assert sentence.replace("<", "&lt;").replace(">", "&gt;").strip() in page
+    assert '<p role="note">another</p>' in page
