@@ -100,7 +100,7 @@ def _change(was: Outcome | None, now: Outcome | None) -> Change:
     if now is Outcome.FLAKY:
         return Change.FLAKY
     if now is None:
-        return Change.MISSING
+        return Change.SAME if was is Outcome.SKIP else Change.MISSING
     if not now.good:
         if was is not None and not was.good and was is not Outcome.FLAKY:
             return Change.STILL_FAILING

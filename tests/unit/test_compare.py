@@ -66,6 +66,7 @@ def run(*tests: TestResult) -> RunResult:
         ("fail", "", Change.MISSING),
         ("skip", "skip", Change.SAME),
         ("skip", "pass", Change.NEW),
+        ("skip", "", Change.SAME),
         ("skip", "fail", Change.NEW_FAILURE),
         ("xfail", "xfail", Change.SAME),
         ("xfail", "pass", Change.FIXED),
