@@ -67,16 +67,30 @@ def _boot(qemu: QemuInstall, kernel: Path) -> Accel:
                 child.end()
 
 
-def _watch(alive: Callable[[], bool], serial: Path, errors: Path) -> Accel:
-    deadline = time.monotonic() + _LIMIT_S
+def _watch(
+    alive: Callable[[], bool], serial: Path, errors: Path, limit_s: float = _LIMIT_S
+) -> Accel:
+    """KVM when the kernel's banner appears; else TCG, with what was seen instead."""
+    there = "/dev/kvm is there, but"
+    deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
+        ended = not alive()
         if _BANNER in serial.read_bytes():
             return Accel("kvm", "a kernel boots under KVM")
-        said = errors.read_text(errors="replace").strip()
+        said = _last_line(errors)
         if "KVM internal error" in said or "failed to initialize" in said:
-            line = next(line for line in said.splitlines() if "KVM" in line or "failed" in line)
-            return Accel("tcg", f"/dev/kvm is there, but a guest stops: {line}")
-        if not alive():
-            return Accel("tcg", f"QEMU ended under KVM: {said[-200:] or 'no message'}")
+            return Accel("tcg", f"{there} QEMU says: {said}")
+        if ended:
+            return Accel("tcg", f"{there} QEMU ended under KVM: {said or 'no message'}")
         time.sleep(0.05)
-    return Accel("tcg", f"no kernel banner under KVM within {_LIMIT_S:.0f} s")
+    said, size = _last_line(errors), serial.stat().st_size
+    what = f"printed {size} bytes and no banner" if size else "printed nothing"
+    also = f"; QEMU says: {said}" if said else ""
+    return Accel("tcg", f"{there} a kernel {what} under it within {limit_s:.0f} s{also}")
+
+
+def _last_line(errors: Path) -> str:
+    """What QEMU said last; of a KVM error, which a dump of registers follows, the first line."""
+    lines = [line for line in errors.read_text(errors="replace").splitlines() if line.strip()]
+    told = [line for line in lines if "KVM internal error" in line or "failed to" in line]
+    return (told or lines[-1:] or [""])[0].strip()
