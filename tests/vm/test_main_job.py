@@ -78,6 +78,7 @@ def pair_run(runs: Path) -> None:
             return
         result = result_of(runs)
         lost = [f for f in result["failures"] if f["kind"] in ("boot", "crash", "infra")]
+        lost += [t for t in result["tests"] for a in t["attempts"] if a["outcome"] == "crash"]
         bad = [t for t in result["tests"] if t["outcome"] in ("fail", "timeout", "missing")]
         assert lost, done.stdout + done.stderr
         assert not bad, done.stdout + done.stderr
@@ -142,6 +143,42 @@ def test_reproduce_runs_the_same_thing_again(assets: Assets, tmp_path: Path) -> 
     before, after = result_of(first), result_of(second)
     assert [k["build_id"] for k in before["kernels"]] == [k["build_id"] for k in after["kernels"]]
     assert [t["test"] for t in before["tests"]] == [t["test"] for t in after["tests"]]
+
+
+REPEATED = """
+title = "one test, which is announced to fail and does not"
+topology = "solo"
+[[tests]]
+role = "guest"
+collection = "tsm"
+tests = ["dma_freeze"]
+timeout_s = 120
+"""
+
+
+def test_a_failure_is_repeated_on_a_fresh_machine_and_then_fixed(
+    assets: Assets, tmp_path: Path
+) -> None:
+    del assets
+    plan, runs = tmp_path / "repeated.toml", tmp_path / "runs"
+    plan.write_text(
+        f'{REPEATED}known = {{ "dma_freeze:*" = {{ reason = "r", until = 2999-01-31 }} }}'
+    )
+    harness(str(plan), "--repeat", "1", runs=runs, check=1)
+    first = result_of(runs)
+    (test,) = first["tests"]
+    assert [attempt["outcome"] for attempt in test["attempts"]] == ["xpass", "xpass"]
+    for attempt in test["attempts"]:
+        assert (runs / "latest" / attempt["log"]).read_text().startswith("TAP version 13")
+    assert first["machines"][0]["boots"] == 2
+    assert first["baseline"] is None
+    plan.write_text(REPEATED)
+    harness(str(plan), runs=runs, check=0)
+    baseline = result_of(runs)["baseline"]
+    assert baseline["run_id"] == first["run_id"]
+    assert "fixed" in {case["change"] for case in baseline["cases"]}
+    assert "new failure" not in baseline["counts"]
+    assert [len(one["points"]) for one in result_of(runs)["history"]] == [2]
 
 
 def test_solo_runs_one_test_on_the_guest_alone(assets: Assets, tmp_path: Path) -> None:
