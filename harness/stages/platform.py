@@ -28,7 +28,8 @@ from harness.model.platform import (
 from harness.model.results import Failure, Outcome, SplatRecord, TestResult
 from harness.stages.recorder import Recorder
 
-_LISTED = 100  # faults and transitions kept in result.json per test; the log has all
+# faults and transitions kept in result.json per test, which is written often; the log has all
+_LISTED = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class PlatformStage:
         self._on_temporary = on_temporary
         self._process: PlatformProcess | None = None
         self._offset = 0
+        self._spent_s = 0.0  # in tests, since start()
 
     @property
     def process(self) -> PlatformProcess | None:
@@ -109,7 +111,7 @@ class PlatformStage:
         except MachineError as exc:
             gone = process.how_it_ended() or exc.message
         window = self._take()
-        self._add_time(result)
+        self._spent_s += result.duration_s
         result = replace(result, platform=window.events)
         if gone and not _ended_with_its_vm(window, gone):
             reason = f"the platform {gone} while the test ran"
@@ -133,19 +135,14 @@ class PlatformStage:
             self._blame_the_run(f"at the end of {process.cell.name}")
         for record in self._recorder.result.cells:
             if record.name == process.cell.name:
-                self._recorder.cell(replace(record, end_s=round(self._recorder.now(), 3)))
+                spent, now = record.test_s + self._spent_s, self._recorder.now()
+                self._recorder.cell(replace(record, end_s=round(now, 3), test_s=round(spent, 3)))
+        self._spent_s = 0.0
 
     def _running(self) -> PlatformProcess:
         if self._process is None:
             raise MachineError("platform: is not running")
         return self._process
-
-    def _add_time(self, result: TestResult) -> None:
-        name = self._running().cell.name
-        for record in self._recorder.result.cells:
-            if record.name == name:
-                spent = round(record.test_s + result.duration_s, 3)
-                self._recorder.cell(replace(record, test_s=spent))
 
     def _blame_the_run(self, when: str) -> None:
         """Faults that came outside of any test fail the run."""

@@ -152,7 +152,8 @@ def run_test(
     )
     if settings.platform is not None:
         result = settings.platform.judged(result, selection, found)
-    recorder.splats(found)
+    if found:
+        recorder.splats(found)
     recorder.test(result)
     return result
 
