@@ -7,6 +7,7 @@ It carries the pins of its run, so what cannot be had any more is told and not r
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from harness.model.results import RunResult
 from harness.report.text import one_line
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_PATHS = ("--tree", "--tarball", "--lab")
 _OURS = ("--runs-dir", "--pins")
 
 _HEAD = """\
@@ -81,6 +83,7 @@ def render(
     files: Mapping[str, str],
     pins: Mapping[str, str],
     plan: str = "",
+    cwd: str = "",
 ) -> str:
     """The script's text, to be written executable as reproduce.sh in the run directory.
 
@@ -90,8 +93,9 @@ def render(
     run directory, e.g. {"/home/me/v2": "series/guest/v2"}. An argument that is a key, or ends in
     "=key", is pointed at the copy.
     pins: of the run (core/pins.py). plan: the copy of a plan that the arguments do not name.
+    cwd: where the run was started; relative paths of trees, tarballs and labs are meant from there.
     """
-    arguments = _without(args, _OURS)
+    arguments = _absolute(_without(args, _OURS), cwd)
     tree = _option(arguments, "--tree")
     git_ids = {k.source_id for k in result.kernels if k.source_kind == "git"}
     commit = git_ids.pop() if len(git_ids) == 1 else ""
@@ -125,7 +129,7 @@ def _how_to_get(harness_commit: str) -> str:
     text = (
         "# To get that harness, in a checkout of its repository:\n"
         f"#   git fetch --all && git worktree add ../tdisp-harness-{short} {commit}\n"
-        f"#   cd ../tdisp-harness-{short} && python3 -m venv .venv && .venv/bin/pip install .\n"
+        f"#   cd ../tdisp-harness-{short} && python3 -m venv .venv && .venv/bin/pip install -e .\n"
         '#   TDISP_HARNESS="$PWD/.venv/bin/tdisp-harness" sh <this script>\n'
     )
     if harness_commit.endswith("-dirty"):
@@ -145,6 +149,20 @@ def _without(args: Sequence[str], names: Sequence[str]) -> list[str]:
         elif argument != "--allow-differences" and argument.partition("=")[0] not in names:
             kept.append(argument)
     return kept
+
+
+def _absolute(args: Sequence[str], cwd: str) -> list[str]:
+    """With the paths of _PATHS as they are seen from anywhere."""
+    found: list[str] = []
+    for argument in args:
+        name, equals, value = argument.partition("=")
+        if name in _PATHS and equals:
+            found.append(f"{name}={posixpath.join(cwd, value)}")
+        elif found and found[-1] in _PATHS:
+            found.append(posixpath.join(cwd, argument))
+        else:
+            found.append(argument)
+    return found
 
 
 def _option(args: Sequence[str], name: str) -> str:

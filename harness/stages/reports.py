@@ -101,6 +101,7 @@ def _write_reproducer(recorder: Recorder, options: RunOptions) -> None:
         files=files,
         pins=recorder.pins.found,
         plan="" if options.plan_file in files else plan.name,
+        cwd=str(Path.cwd()),
     )
     atomic.write_text(run_dir / "reproduce.sh", text, executable=True)
 

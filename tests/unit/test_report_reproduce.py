@@ -116,6 +116,28 @@ def test_old_runs_dir_is_not_kept(tmp_path: Path) -> None:
     assert args == ["run", "--runs-dir", runs, "--pins", f"{runs}/pins.json"]
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (("--tree", "../linux"), ["--tree", "/home/me/src/../linux"]),
+        (("--tarball=x.tar",), ["--tarball=/home/me/src/x.tar"]),
+        (("--tarball", "/x.tar"), ["--tarball", "/x.tar"]),
+    ],
+)
+def test_relative_paths_hold_from_anywhere(
+    given: tuple[str, ...], wanted: list[str], tmp_path: Path
+) -> None:
+    script = reproduce.render(
+        SAMPLES["failing"],
+        ("run", *given),
+        harness_commit="",
+        files={},
+        pins={},
+        cwd="/home/me/src",
+    )
+    assert run_script(script, tmp_path)[0][1:-2] == wanted
+
+
 def test_hostile_arguments_stay_arguments(tmp_path: Path) -> None:
     odd = ("$(touch pwned)", "`id`", "it's", '"', "a\\b", "; exit 0", "*")
     args, done = run_script(render(SAMPLES["hostile"], ("run", *odd)), tmp_path)
