@@ -235,6 +235,12 @@ def _add_parse(verbs: _Verbs) -> None:
     parse = verbs.add_parser("parse", help="a parser on a file, JSON out")
     parse.add_argument("kind", choices=["ktap", "log"])
     parse.add_argument("file", help="- for standard input")
+    parse.add_argument(
+        "--vmlinux",
+        type=Path,
+        metavar="FILE",
+        help="log: add call traces, with the source lines of this kernel's debugging information",
+    )
 
 
 def _verbs() -> dict[str, Callable[[argparse.Namespace, Sequence[str]], int]]:

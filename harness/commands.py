@@ -317,14 +317,31 @@ def parse(arguments: argparse.Namespace, command: Sequence[str]) -> int:
             data = Path(arguments.file).read_bytes()
     except OSError as exc:
         raise UserError(f"{arguments.file}: {exc.strerror}") from exc
+    found: Mapping[str, Sequence[Mapping[str, object]]]
     if arguments.kind == "ktap":
+        if arguments.vmlinux is not None:
+            raise UserError("--vmlinux: for logs only", hint="tdisp-harness parse log FILE")
         found = ktap.to_json(ktap.parse(data))
     else:
         rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
-        found = splat.to_json(splat.find_splats(data, rules))
+        splats = splat.find_splats(data, rules)
+        found = splat.to_json(splats)
+        if arguments.vmlinux is not None:
+            traces = _decoded([one.trace for one in splats], arguments.vmlinux)
+            rows = zip(found["splats"], traces, strict=True)
+            found = {"splats": [{**row, "trace": list(trace)} for row, trace in rows]}
     json.dump(found, sys.stdout, indent=1)
     print()
     return 0
+
+
+def _decoded(traces: Sequence[Sequence[str]], vmlinux: Path) -> list[tuple[str, ...]]:
+    from harness.adapters.symbols import Decoder  # noqa: PLC0415
+
+    if not vmlinux.is_file():
+        raise UserError(f"{vmlinux}: no such file", hint="it lies in the kernel's build directory")
+    modules = vmlinux.with_name("modules.tar.gz")  # beside it in a build of ours
+    return Decoder(vmlinux, None, modules if modules.is_file() else None).decode(traces)
 
 
 def doctor(arguments: argparse.Namespace, command: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import cli
 from harness.adapters.symbols import Decoder
 from harness.core.symbols import Symbol, read_nm
 from harness.model.kernel import KernelBuild, Role
@@ -134,3 +136,21 @@ def test_the_splats_of_a_run_are_decoded(tmp_path: Path, moved: bool) -> None:
     assert decoded[0] == (f"{text} (inner drivers/tdi.c:3, drivers/tdi.c:8)",)
     assert decoded[1] == (() if moved else ("tdi_lock+0x10",))
     assert recorder.result.splats[0].splat == first.splat
+
+
+def test_parse_log_with_a_vmlinux(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elf = compiled(tmp_path, "-g")
+    text = entry(elf)
+    log = tmp_path / "console.log"
+    log.write_text(
+        f"WARNING: drivers/tdi.c:8 at {text}, CPU#0: a/1\nCall Trace:\n <TASK>\n {text}\n </TASK>\n"
+    )
+    assert cli.main(["parse", "log", str(log)]) == 0
+    (plain,) = json.loads(capsys.readouterr().out)["splats"]
+    assert sorted(plain) == ["corrupted", "end_line", "frame", "kind", "start_line", "title"]
+    assert cli.main(["parse", "log", str(log), "--vmlinux", str(elf)]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["splats"]
+    assert found.pop("trace") == [f"{text} (inner drivers/tdi.c:3, drivers/tdi.c:8)"]
+    assert found == plain
+    assert cli.main(["parse", "log", str(log), "--vmlinux", "absent"]) == 64
+    assert cli.main(["parse", "ktap", str(log), "--vmlinux", str(elf)]) == 64
