@@ -39,11 +39,14 @@ class Comparison:
 def beside(
     run: RunResult, earlier: Iterable[RunResult], named: RunResult | None = None
 ) -> Comparison:
-    """Compare a run with those before it. named: the baseline that the user asked for."""
+    """Compare a run with those before it. named: the baseline that the user asked for.
+
+    A run without tests (a series that does not apply, say) has nothing to compare.
+    """
     before = _before(run, earlier)
     found = named or choose(run, before)
     why = "named with --baseline" if named else f"the last run of plan {run.plan}, {run.topology}"
-    baseline = None if found is None else _baseline(run, found, before, why)
+    baseline = None if found is None or not run.tests else _baseline(run, found, before, why)
     return Comparison(baseline, slow_downs(run, before), histories(run, before))
 
 
@@ -54,9 +57,8 @@ def choose(run: RunResult, earlier: Iterable[RunResult]) -> RunResult | None:
     never serves.
     """
     for other in reversed(_before(run, earlier)):
-        interrupted = any(failure.kind == "interrupted" for failure in other.failures)
         same = other.expression in ("", run.expression)
-        if same and not interrupted and cases(other.tests):
+        if same and not _interrupted(other) and cases(other.tests):
             return other
     return None
 
@@ -93,6 +95,10 @@ def histories(run: RunResult, earlier: Iterable[RunResult]) -> tuple[TestHistory
     return tuple(TestHistory(key, tuple(found)) for key, found in points.items() if found)
 
 
+def _interrupted(run: RunResult) -> bool:
+    return any(failure.kind == "interrupted" for failure in run.failures)
+
+
 def _before(run: RunResult, earlier: Iterable[RunResult]) -> list[RunResult]:
     """Runs of the same plan and topology that began before this one, oldest first."""
     same = [
@@ -107,6 +113,8 @@ def _before(run: RunResult, earlier: Iterable[RunResult]) -> list[RunResult]:
 
 def _baseline(run: RunResult, found: RunResult, before: Sequence[RunResult], why: str) -> Baseline:
     rows = compare(found, run)
+    if _interrupted(run):  # what it did not come to is not missing
+        rows = tuple(row for row in rows if row.after is not None)
     seen = [(other.run_id, cases(other.tests)) for other in before]
     statuses = tuple(
         CaseStatus(

@@ -50,7 +50,12 @@ def compare(recorder: Recorder, runs_dir: Path, baseline: str, say: Say) -> None
 
 
 def record(run: RunResult, runs_dir: Path, say: Say) -> None:
-    """Add the finished run to the history. What goes wrong is said, not raised."""
+    """Add the finished run to the history. What goes wrong is said, not raised.
+
+    A verb that tests nothing and that went well (build, boot) leaves no trace.
+    """
+    if not run.tests and not run.failures:
+        return
     try:
         open_history(runs_dir, say, run.run_id).record(run)
     except HarnessError as exc:

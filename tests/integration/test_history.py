@@ -205,6 +205,13 @@ def test_runs_are_compared_and_recorded(tmp_path: Path) -> None:
     assert said == []
 
 
+def test_a_build_leaves_no_trace_and_a_failed_one_does(tmp_path: Path) -> None:
+    history.record(run(1), tmp_path, print)
+    assert not (tmp_path / NAME).exists()
+    history.record(replace(run(1), failures=(Failure("build", "", "m"),)), tmp_path, print)
+    assert names(store(tmp_path)) == ["day1"]
+
+
 def test_the_named_baseline_may_live_in_the_history_alone(tmp_path: Path) -> None:
     store(tmp_path).record(run(1, case("pass")))
     store(tmp_path).record(run(2, case("fail")))

@@ -127,6 +127,19 @@ def test_the_named_run_is_the_baseline_even_of_another_plan() -> None:
     assert [c.change for c in baseline.cases] == [Change.FIXED]
 
 
+def test_a_run_that_came_to_no_test_misses_nothing() -> None:
+    failed = replace(run(2), failures=(Failure("patch", "guest", "m"),))
+    assert beside(failed, [run(1, case("pass"))]).baseline is None
+
+
+def test_an_interrupted_run_misses_nothing() -> None:
+    stopped = replace(run(2, case("fail")), failures=(Failure("interrupted", "", "m"),))
+    baseline = beside(stopped, [run(1, case("pass"), case("pass", "race"))]).baseline
+    assert baseline is not None
+    assert [(c.test, c.change) for c in baseline.cases] == [("abi", Change.NEW_FAILURE)]
+    assert baseline.counts == {"new failure": 1}
+
+
 def test_without_earlier_runs_there_is_no_baseline() -> None:
     found = beside(run(1, case("fail")), [])
     assert (found.baseline, found.slower) == (None, ())
