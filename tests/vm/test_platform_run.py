@@ -9,17 +9,21 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from harness.emulator import oracle
+from harness.machines.platform_process import PlatformProcess
 from harness.model.kernel import KernelBuild
+from harness.model.machine import VmSpec
+from harness.model.platform import PlatformCell
 from harness.model.progress import SilentProgress
 from harness.model.results import Outcome, RunResult, TestResult, Verdict
 from harness.report import json_report
-from tests.vm.conftest import Assets
+from tests.vm.conftest import Assets, MakeVm
 from tests.vm.poke import PokeJob, with_poke
 
 HEAD = """
@@ -201,3 +205,37 @@ def test_a_platform_that_does_not_start_is_told(
     assert result.verdict is Verdict.INFRA
     assert "platform: did not start" in result.failures[0].message
     assert "too long for a socket path" in result.failures[0].message
+
+
+def test_the_switch_without_a_platform_is_told_and_boots(
+    assets: Assets, make_vm: MakeVm, spec: VmSpec
+) -> None:
+    if "CONFIG_TDISP_EMU=y" not in assets.build.config.read_text():
+        pytest.skip("the guest kernel has no emulated confidential platform")
+    machine = make_vm(replace(spec, append="cc_emulated=on"), assets.build)
+    machine.start()
+    console = machine.console.read()
+    assert b"cc_emulated=on, but there is no security processor" in console
+    tainted = int(machine.read("/proc/sys/kernel/tainted"))
+    assert tainted, "an emulated platform protects nothing, and the kernel says so"
+
+
+def test_a_guest_survives_the_loss_of_its_platform(
+    assets: Assets, make_vm: MakeVm, spec: VmSpec, tmp_path: Path
+) -> None:
+    """It must not hang for ever, whatever its drivers make of dead devices."""
+    process = PlatformProcess(PlatformCell("A"), tmp_path, lambda _: None)
+    try:
+        process.start()
+        wired = replace(spec, append="cc_emulated=on", extra_args=process.qemu_arguments)
+        machine = make_vm(wired, assets.build)
+        machine.start()
+        os.kill(process.pid, signal.SIGKILL)
+        time.sleep(1.0)
+        devices = "/sys/bus/pci/devices"
+        looked = machine.run(f"cat {devices}/*/config > /dev/null; echo still here", timeout_s=60)
+        assert b"still here" in looked.stdout
+        written = machine.run("dd if=/dev/zero of=/root/x bs=64k count=16 && sync", timeout_s=60)
+        assert written.exit_status == 0, "the other devices' DMA goes on"
+    finally:
+        process.close()
