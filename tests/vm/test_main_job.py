@@ -131,6 +131,8 @@ def test_reproduce_runs_the_same_thing_again(assets: Assets, tmp_path: Path) -> 
     first, second = tmp_path / "first", tmp_path / "second"
     harness("--topology", "solo", "-k", "dma_freeze", runs=first, check=0)
     script = (first / "latest").resolve() / "reproduce.sh"
+    for pin in ("series", "configuration", "root file system", "QEMU line"):
+        assert f'"{pin} of the guest": ' in script.read_text()
     environment = {
         **os.environ,
         "TDISP_HARNESS": str(Path(sys.executable).with_name("tdisp-harness")),
