@@ -79,6 +79,7 @@ class MutantJob:
                 f"{self.directory}: {exc.strerror}", hint="name another directory with --runs-dir"
             ) from exc
         self._findings: dict[str, Finding] = {}
+        self._faults: tuple[str, ...] = ()
         self._interrupted = False
 
     def execute(self) -> int:
@@ -89,17 +90,15 @@ class MutantJob:
         self._progress.say(f"without a mutant: {len(set(wanted))} tests and cases")
         plan = plan_for(self._options.plan, wanted, "mutants-baseline")
         first = self._run(replace(self._options, plan=plan, runs_dir=self.directory / "baseline"))
-        faults = baseline_faults(wanted, first)
-        for fault in faults:
-            self._progress.say(f"useless: {fault}")
-        if faults:
-            self._write(faults)
+        self._faults = baseline_faults(wanted, first)
+        if self._faults:
+            self._write()
             return 2 if first.verdict is Verdict.INFRA else 1
         for number, mutant in enumerate(self._mutants, 1):
             self._progress.say(f"mutant {number} of {len(self._mutants)}: {mutant.name}")
             finding = judge(mutant, self._one(mutant))
             self._findings[mutant.name] = finding
-            self._write(())
+            self._write()
             self._progress.say(f"{finding.state.value}: {mutant.name}")
             if self._interrupted:
                 break
@@ -120,9 +119,9 @@ class MutantJob:
         left = len(self._mutants) - len(self._findings)
         return [Finding(State.INFRA, ("not run",))] * left
 
-    def _write(self, faults: Sequence[str]) -> None:
+    def _write(self) -> None:
         record = {
-            "baseline": list(faults),
+            "baseline": list(self._faults),
             "mutants": [
                 {"name": name, "state": finding.state.value, "notes": list(finding.notes)}
                 for name, finding in self._findings.items()
@@ -132,7 +131,7 @@ class MutantJob:
 
     def render(self) -> str:
         """The result for a terminal."""
-        lines = []
+        lines = [f"no test of a mutant: {fault}" for fault in self._faults]
         width = max(len(state.value) for state in State)
         for mutant in self._mutants:
             finding = self._findings.get(mutant.name, Finding(State.INFRA, ("not run",)))
