@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.store import ArtifactStore
+from harness.adapters.symbols import Decoder
+from harness.core.symbols import read_nm
 from harness.errors import BuildError, ConfigError, UserError
 from harness.model.kernel import (
     CompilerMessage,
@@ -138,6 +140,21 @@ def test_a_build_holds_everything_a_machine_needs(bench: Bench) -> None:
     assert build.kselftest_list(done) == ("demo:test",)
     assert [count for count, _ in bench.heard.counts] == [1, 2, 3]
     assert list((bench.directory / "cache/store/.drafts").iterdir()) == []
+
+
+def test_vmlinux_is_kept_when_it_has_debugging_information(bench: Bench) -> None:
+    assert not bench.build().vmlinux.exists()
+    with bench.fragment.open("a") as file:
+        file.write("CONFIG_DEBUG_INFO=y\n")
+    done = bench.build()
+    listed = subprocess.run(
+        ["nm", "--format=sysv", str(done.vmlinux)], check=True, capture_output=True, text=True
+    )
+    size = read_nm(listed.stdout)["start_kernel"][0].size
+    ((found,),) = Decoder(done.vmlinux, None, done.modules).decode(
+        [(f"start_kernel+0x1/{size:#x}",)]
+    )
+    assert re.fullmatch(r"start_kernel\+0x1/0x[0-9a-f]+ \(init/main\.c:\d+\)", found)
 
 
 def test_an_unchanged_build_starts_no_make(bench: Bench) -> None:
