@@ -39,6 +39,8 @@ def compare(recorder: Recorder, runs_dir: Path, baseline: str, say: Say) -> None
     What goes wrong is said, not raised.
     """
     run = recorder.result
+    if not run.tests:
+        return
     try:
         store = open_history(runs_dir, say, run.run_id)
         earlier = store.recent(WINDOW, plan=run.plan, topology=run.topology, before=run.started)
