@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.adapters.history import HistoryStore
 from harness.layout import REPOSITORY, cache_directory
 from harness.report import json_report
 from tests.vm.conftest import Assets
@@ -245,5 +246,6 @@ def test_two_runs_at_the_same_time(assets: Assets, tmp_path: Path) -> None:
     null = subprocess.DEVNULL
     both = [subprocess.Popen(arguments, cwd=REPOSITORY, stdout=null, stderr=null) for _ in range(2)]
     assert [process.wait(900) for process in both] == [0, 0]
-    runs = [path for path in tmp_path.iterdir() if not path.is_symlink()]
+    runs = [path.name for path in tmp_path.iterdir() if path.is_dir() and not path.is_symlink()]
     assert len(runs) == 2
+    assert {run.run_id for run in HistoryStore(tmp_path, print).recent(9)} == set(runs)
