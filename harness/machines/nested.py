@@ -15,12 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.adapters import transfer
-from harness.adapters.console import ConsoleFile, RemoteStream, follow_file
+from harness.adapters.console import RemoteStream, follow_file
 from harness.adapters.qmp import Qmp
 from harness.adapters.ssh import SshConnection, SshEndpoint
-from harness.adapters.ssh_keys import generate_key
-from harness.core.machine_end import EndReport, classify_end
-from harness.core.qemu_argv import NESTED_CPU, VmWiring, kernel_append, qemu_argv
+from harness.core.qemu_argv import NESTED_CPU, VmWiring, qemu_argv
 from harness.core.user_net import (
     UserNet,
     choose_user_net,
@@ -28,8 +26,8 @@ from harness.core.user_net import (
     parse_proc_net_route,
 )
 from harness.errors import MachineError
-from harness.machines.qemu import QemuSetup, event_words, make_seed
 from harness.machines.remote import RemoteMachine
+from harness.machines.vm import QemuSetup, VmMachine, make_seed
 from harness.model.kernel import KernelBuild
 from harness.model.machine import Accel, VmSpec
 
@@ -42,7 +40,6 @@ _PORT_TAKEN = ("Could not set up host forwarding rule", "Address already in use"
 _PORTS = range(20000, 32000)
 _FIRST_BOOT_S = 300.0
 _SETTLE_S = 0.5
-_EVENTS_S = 2.0
 # virtio-blk's limit for serials
 _SERIAL_CHARS = 20
 
@@ -54,7 +51,7 @@ class _HostState:
     disks: dict[str, str]  # serial -> device
 
 
-class NestedMachine(RemoteMachine):
+class NestedMachine(VmMachine):
     """A guest in a QEMU on `host`. Build it, then start() it, and close() it in any case.
 
     spec: its kernel, initrd and root_image are files of the controller and are copied over when
@@ -72,46 +69,22 @@ class NestedMachine(RemoteMachine):
         host: RemoteMachine,
         under_test: KernelBuild | None = None,
     ) -> None:
-        self.accel = setup.accel
-        self.argv: tuple[str, ...] = ()
         self.host = host
-        self._spec = spec
-        self._setup = setup
-        self._under_test = under_test
-        self._host_key = generate_key()
+        self._there = spec  # with paths of the host machine, once its files are there
         self._random = random.Random()
         self._directory = f"/run/tdisp-vm-{spec.name}-{self._random.randrange(1 << 32):08x}"
         self._started = False
         self._dead = False
-        self._qmp: Qmp | None = None
         self._qmp_port = 0
-        self._ssh: SshConnection | None = None
         self._stream: RemoteStream | None = None
-        path = setup.run_dir / f"console-{spec.name}.log"
-        super().__init__(spec.name, spec.role, ConsoleFile(path, ended=self.gone))
+        super().__init__(spec, setup, under_test)
 
     @property
-    def ssh(self) -> SshConnection:
-        if self._ssh is None:
-            raise MachineError(f"{self.name}: was not started")
-        return self._ssh
+    def first_boot_limit_s(self) -> float:
+        return _FIRST_BOOT_S
 
-    @property
-    def append(self) -> str:
-        return kernel_append(self._spec)
-
-    def start(self, limit_s: float = 0.0) -> None:
-        """Start QEMU on the host machine and wait for the guest's SSH; as QemuMachine.start."""
-        spec = self._copied()
-        begin = time.monotonic()
-        self._console_start = self.console.size()
-        self._kexecs = 0
-        self.boots += 1
-        self._launch(spec)
-        self.await_boot(limit_s or _FIRST_BOOT_S, self._console_start, "", self._under_test)
-        self.boot_s = time.monotonic() - begin
-        if self._under_test is not None:
-            self.install_modules(self._under_test)
+    def _prepare(self) -> None:
+        self._there = self._copied()
 
     def gone(self) -> bool:
         if not self._started or self._dead or self.host.gone():
@@ -121,29 +94,9 @@ class NestedMachine(RemoteMachine):
             self._dead = not self._qmp_again()
         return self._dead
 
-    def end_report(self, *, ssh_alive: bool, console_alive: bool) -> EndReport:
-        alive = not self.gone()
-        if not alive and self._qmp is not None:
-            self._qmp.wait_ended(_EVENTS_S)
-            # what the console said last is still under way
-            time.sleep(_SETTLE_S if not self.host.gone() else 0.0)
-        return classify_end(
-            self.console.read(self._console_start),
-            qemu_alive=alive,
-            ssh_alive=ssh_alive,
-            qmp_events=event_words(self._qmp),
-            expected_banners=1 + self._kexecs,
-            rules=self._setup.rules,
-            console_alive=console_alive,
-        )
-
-    def restart(self) -> None:
-        deployed = self.deployed
-        limit_s = max(self.boot_limit_s(), 60.0) if self.boot_s else 0.0
-        self._stop()
-        self.start(limit_s)
-        if deployed is not None:
-            self.deploy(deployed)
+    def _settle(self) -> None:
+        # what the console said last is still under way
+        time.sleep(_SETTLE_S if not self.host.gone() else 0.0)
 
     def close(self) -> None:
         self._closed.set()
@@ -195,7 +148,8 @@ class NestedMachine(RemoteMachine):
 
     # QEMU on the host machine
 
-    def _launch(self, spec: VmSpec) -> None:
+    def _launch(self) -> None:
+        spec = self._there
         for attempt in range(1, _ATTEMPTS + 1):
             state = self._host_state()
             free = [port for port in _PORTS if port not in state.busy_ports]

@@ -17,8 +17,9 @@ from harness.core import cpio
 from harness.core.splat_rules import load_rules
 from harness.errors import KernelError
 from harness.machines.nested import NestedMachine, image_serial
-from harness.machines.qemu import QemuMachine, QemuSetup
+from harness.machines.qemu import QemuMachine
 from harness.machines.remote import RemoteMachine
+from harness.machines.vm import QemuSetup
 from harness.model.kernel import KernelBuild, Role
 from harness.model.machine import Accel, Disk, QemuInstall, VmSpec
 from harness.stages.provision import Provisions

@@ -14,7 +14,7 @@ import pytest
 
 from harness.adapters.qmp import Qmp
 from harness.errors import MachineError
-from harness.machines.qemu import event_words
+from harness.machines.vm import event_words
 
 
 class FakeQemu:

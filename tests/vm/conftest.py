@@ -16,7 +16,8 @@ import pytest
 from harness import cli, commands
 from harness.adapters.ssh_keys import generate_key
 from harness.core.splat_rules import load_rules
-from harness.machines.qemu import QemuMachine, QemuSetup
+from harness.machines.qemu import QemuMachine
+from harness.machines.vm import QemuSetup
 from harness.model.kernel import KernelBuild, Role
 from harness.model.machine import Accel, QemuInstall, VmSpec
 from harness.model.progress import SilentProgress

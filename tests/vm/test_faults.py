@@ -14,7 +14,8 @@ import pytest
 
 from harness import layout
 from harness.core.splat_rules import load_rules
-from harness.machines.qemu import QemuMachine, QemuSetup
+from harness.machines.qemu import QemuMachine
+from harness.machines.vm import QemuSetup
 from harness.model.kernel import Role
 from harness.model.machine import VmSpec
 from harness.model.plan import TestId, TestSelection

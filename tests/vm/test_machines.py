@@ -19,7 +19,8 @@ from harness.adapters.network import free_port
 from harness.errors import KernelError, MachineError
 from harness.machines.lab import LabMachine
 from harness.machines.nested import NestedMachine, image_serial
-from harness.machines.qemu import QemuMachine, QemuSetup
+from harness.machines.qemu import QemuMachine
+from harness.machines.vm import QemuSetup
 from harness.model.kernel import Role
 from harness.model.lab import LabSpec, LabSsh
 from harness.model.machine import Accel, BootFailure, Disk, MachineEnd, QemuInstall, VmSpec
