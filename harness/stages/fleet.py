@@ -28,7 +28,8 @@ from harness.core.splat_rules import RuleSet
 from harness.errors import HarnessError, InfraError, KernelError, MachineError
 from harness.machines.lab import LabMachine
 from harness.machines.nested import NestedMachine, image_serial
-from harness.machines.qemu import QemuMachine, QemuSetup
+from harness.machines.qemu import QemuMachine
+from harness.machines.vm import QemuSetup
 from harness.model.kernel import KernelBuild, Role
 from harness.model.machine import Accel, BootFailure, Disk, MachineEnd, QemuInstall, VmSpec
 from harness.model.options import RunOptions
