@@ -249,3 +249,22 @@ def test_two_runs_at_the_same_time(assets: Assets, tmp_path: Path) -> None:
     runs = [path.name for path in tmp_path.iterdir() if path.is_dir() and not path.is_symlink()]
     assert len(runs) == 2
     assert {run.run_id for run in HistoryStore(tmp_path, print).recent(9)} == set(runs)
+
+
+def test_without_a_network_a_cached_run_works(assets: Assets, tmp_path: Path) -> None:
+    del assets
+    user = () if os.geteuid() == 0 else ("--map-root-user",)
+    prefix = ["unshare", *user, "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no network namespaces here, or no ip")
+    arguments = ["--topology", "solo", "-k", "guest and dma_freeze", "--runs-dir", str(tmp_path)]
+    done = subprocess.run(
+        [*prefix, *RUN, *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert result_of(tmp_path)["verdict"] == "pass"
