@@ -37,6 +37,10 @@ from harness.model.progress import Progress
 RECIPE = 1  # part of the key: raise it when the way a configuration is made changes
 _KIND = "config"
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+# besides the files named Kconfig: what they call, and what tinyconfig begins with
+_KCONFIG_ALSO = (
+    *("Makefile", "scripts", "arch/x86/Makefile", "arch/x86/configs", "kernel/configs"),
+)
 _SCRATCH = ".config.next"  # the warm .config must not be touched while a new one is made
 
 
@@ -71,27 +75,47 @@ def configure(
     )
     for line in merged.overrides:
         progress.say(f"{tree.role}: {line}")
-    key = _key(tree, merged)
     kbuild = Kbuild(tree.path, store.root.parent / "ccache")
-    entry = store.get(_KIND, key)
-    if entry is not None:
-        rows = json.loads((entry / "rows.json").read_text(encoding="utf-8"))
-        final = (entry / "config").read_text(encoding="utf-8")
-        proof = ConfigProof(tree.role.value, tuple(ConfigRow(**row) for row in rows), final)
-    else:
+    proof, state = _proof(tree, merged, store), "unchanged"
+    if proof is None:
+        state = "proved"
         final = _make(tree, kbuild, merged)
         proof = prove(tree.role.value, merged, final, read_symbols(_reader(tree.path), "x86"))
         if proof.broken:
             raise _broken(tree, proof)
-        with store.put(_KIND, key) as draft:
-            (draft.directory / "config").write_text(final, encoding="utf-8")
-            rows_text = json.dumps([asdict(row) for row in proof.rows])
-            (draft.directory / "rows.json").write_text(rows_text, encoding="utf-8")
-            draft.metadata["role"] = tree.role.value
-    kbuild.write_config(final)
-    state = "unchanged" if entry is not None else "proved"
+        _store(tree, _key(tree, merged, _kconfig_digest(tree.path)), proof, store)
+        _store(tree, _key(tree, merged, tree.series_hash), proof, store)
+    kbuild.write_config(proof.final)
     progress.say(f"{tree.role}: {len(proof.rows)} options {state}")
-    return proof, config_hash(final)
+    return proof, config_hash(proof.final)
+
+
+def _proof(tree: PatchedTree, merged: Merged, store: ArtifactStore) -> ConfigProof | None:
+    """The proof in the store: of this very series, or of one with the same Kconfig files.
+
+    The second is slower to find, and spares a make after every change of a C file.
+    """
+    exact = _key(tree, merged, tree.series_hash)
+    entry = store.get(_KIND, exact)
+    same_series = entry is not None
+    if entry is None:
+        entry = store.get(_KIND, _key(tree, merged, _kconfig_digest(tree.path)))
+    if entry is None:
+        return None
+    rows = json.loads((entry / "rows.json").read_text(encoding="utf-8"))
+    final = (entry / "config").read_text(encoding="utf-8")
+    proof = ConfigProof(tree.role.value, tuple(ConfigRow(**row) for row in rows), final)
+    if not same_series:
+        _store(tree, exact, proof, store)
+    return proof
+
+
+def _store(tree: PatchedTree, key: str, proof: ConfigProof, store: ArtifactStore) -> None:
+    with store.put(_KIND, key) as draft:
+        (draft.directory / "config").write_text(proof.final, encoding="utf-8")
+        rows_text = json.dumps([asdict(row) for row in proof.rows])
+        (draft.directory / "rows.json").write_text(rows_text, encoding="utf-8")
+        draft.metadata["role"] = tree.role.value
 
 
 def _check_collections(tree: PatchedTree, collections: Sequence[str]) -> None:
@@ -146,11 +170,28 @@ def _reader(root: Path) -> Callable[[str], str | None]:
     return read
 
 
-def _key(tree: PatchedTree, merged: Merged) -> str:
-    """Everything the proof depends on: the Kconfig files are covered by the series hash."""
+def _key(tree: PatchedTree, merged: Merged, sources: str) -> str:
+    """Everything the proof depends on. sources: stands for the Kconfig files."""
     requests = [asdict(request) for request in merged.requests]
-    parts = [RECIPE, tree.role.value, tree.series_hash, ARCH, compiler_identity(), requests]
+    parts = [RECIPE, tree.role.value, sources, ARCH, compiler_identity(), requests]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _kconfig_digest(root: Path) -> str:
+    """SHA-256 of what Kconfig reads of a tree: its files, scripts and tinyconfig's fragments."""
+    read, texts = _reader(root), dict[str, str | None]()
+
+    def remember(path: str) -> str | None:
+        texts[path] = read(path)
+        return texts[path]
+
+    read_symbols(remember, "x86")
+    for place in _KCONFIG_ALSO:
+        path = root / place
+        files = path.rglob("*") if path.is_dir() else [path]
+        for file in (one for one in files if "__pycache__" not in one.parts):
+            remember(str(file.relative_to(root)))
+    return hashlib.sha256(json.dumps(sorted(texts.items())).encode()).hexdigest()
 
 
 def _make(tree: PatchedTree, kbuild: Kbuild, merged: Merged) -> str:

@@ -47,6 +47,25 @@ def test_an_option_of_the_plan_beats_a_fragment(bench: Bench) -> None:
     assert any("overrides" in line for line in bench.heard.said)
 
 
+def made(bench: Bench) -> bool:
+    """Whether the configuration was made, and not taken from the store."""
+    bench.heard.said.clear()
+    configure(bench, {"BUS": "y"})
+    return any("proved" in line for line in bench.heard.said)
+
+
+def test_a_configuration_is_made_again_only_when_kconfig_changed(bench: Bench) -> None:
+    assert made(bench)
+    assert not made(bench), "the same series"
+    bench.edit("lib/sort.c", "n + 1", "n + 2")
+    assert not made(bench), "another series, and the same Kconfig files"
+    assert not made(bench)
+    bench.edit("lib/Kconfig", "config EXTRA", "config MORE\n\tbool\n\nconfig EXTRA")
+    assert made(bench)
+    bench.edit("scripts/conf.sh", "olddefconfig in small", "olddefconfig, small")
+    assert made(bench), "what Kconfig calls counts too"
+
+
 def test_an_option_that_does_not_exist_is_told(bench: Bench) -> None:
     with pytest.raises(ConfigError) as caught:
         configure(bench, {"EXTRAS": "y"})
