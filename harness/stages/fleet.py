@@ -207,8 +207,7 @@ class Fleet:
             self._bring_up(role, machine)
             slot.installed = selftest.install(machine, self._builds[role])
         except BaseException as exc:
-            on_platform = self.platform is not None and role is Role.GUEST
-            trouble = self.platform.trouble() if self.platform and on_platform else ""
+            trouble = self.platform.trouble() if self.platform and role is Role.GUEST else ""
             self.discard(role)
             if trouble and isinstance(exc, HarnessError):
                 # a kernel whose devices went away is not to blame
