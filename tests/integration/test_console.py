@@ -108,7 +108,9 @@ def test_stream_goes_on_after_a_lost_connection(
 
 def test_close_waits_for_what_is_under_way(ssh: SshConnection, tmp_path: Path) -> None:
     local = tmp_path / "local"
-    stream = follow_command(ssh, "sleep 0.4; echo '{last}'; sleep 30", local)
-    time.sleep(0.2)
-    stream.close(settle_s=0.6)
-    assert local.read_bytes() == b"{last}\n"
+    stream = follow_command(ssh, "echo first; sleep 0.5; echo '{last}'; sleep 30", local)
+    deadline = time.monotonic() + 20
+    while not (local.exists() and local.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    stream.close(settle_s=2.0)
+    assert local.read_bytes() == b"first\n{last}\n"
