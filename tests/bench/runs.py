@@ -28,6 +28,9 @@ sys.exit(code)
 """
 
 
+_PLAN = Path(__file__).with_name("one_test.toml")
+
+
 @dataclass(frozen=True, slots=True)
 class SoloRun:
     wall_s: float
@@ -36,8 +39,8 @@ class SoloRun:
 
 
 def solo_run(runs_dir: Path) -> SoloRun:
-    """`run --topology solo` of one test, everything cached."""
-    argv = [sys.executable, "-c", _SELF, "run", "--topology", "solo", "-k", "dma_freeze"]
+    """A solo run of one small test, everything cached."""
+    argv = [sys.executable, "-c", _SELF, "run", str(_PLAN), "-k", "size"]
     begin = time.monotonic()
     done = subprocess.run(
         [*argv, "--runs-dir", str(runs_dir)],
@@ -105,6 +108,10 @@ def vng(bench: Bench) -> float:
 def solo_rows(bench: Bench, runs: int) -> list[Row]:
     """The solo run beside virtme-ng, and its own cost."""
     seen: list[SoloRun] = []
+    build = [sys.executable, "-m", "harness", "build", str(_PLAN), "--runs-dir"]
+    subprocess.run(
+        [*build, str(bench.directory / "runs")], cwd=REPOSITORY, check=True, capture_output=True
+    )
 
     def ours() -> float:
         seen.append(solo_run(bench.directory / "runs"))
