@@ -67,16 +67,23 @@ TEST_F(group, group_type)
 
 BOUND_FIXTURE(viommu, NEED_ALL | NEED_VIOMMU, RUN, "tcb")
 
+/* Is an unmap flushed at once? With flush queues it takes a while */
+static bool is_strict(const struct tdi *t)
+{
+	char type[32];
+
+	return !tdi_read(t, "iommu_group/type", type, sizeof(type)) &&
+	       !strcmp(type, "DMA");
+}
+
 /* What was unmapped is out of reach, also for the IOTLB */
 TEST_F(viommu, unmap_is_flushed)
 {
 	struct tdi_test_map map;
-	char type[32];
 	int i;
 
-	ASSERT_EQ(0, tdi_read(self->t, "iommu_group/type", type, sizeof(type)));
-	if (strcmp(type, "DMA"))
-		SKIP(return, "flushes are queued in a group of type %s", type);
+	if (!is_strict(self->t))
+		SKIP(return, "flushes are queued, see fq_stale");
 	for (i = 0; i < 4; i++) {
 		test_map(self->t, i % 2 ? TDI_TEST_SG : TDI_TEST_PHYS, 0,
 			 TWO_PAGES, &map);
@@ -93,7 +100,8 @@ TEST_F(viommu, fq_stale)
 	struct tdi_test_map map[8];
 	int i;
 
-	if (tdi_write(self->t, "iommu_group/type", "DMA-FQ"))
+	if (is_strict(self->t) &&
+	    tdi_write(self->t, "iommu_group/type", "DMA-FQ"))
 		SKIP(return, "no flush queues");
 	for (i = 0; i < 8; i++) {
 		test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map[i]);
@@ -121,8 +129,9 @@ TEST_F(viommu, large)
 	test_target(&self->m, self->t, &map, 0, 0, false);
 	test_roundtrip(self->t, &map, BIG, T_1);
 	test_unmap(self->t, &map);
-	test_err_dma(NOT_PRESENT, &self->m, self->t, TDI_TEST_READ, T_1,
-		     map.addr + BIG / 2, PAGE);
+	if (is_strict(self->t))
+		test_err_dma(NOT_PRESENT, &self->m, self->t, TDI_TEST_READ, T_1,
+			     map.addr + BIG / 2, PAGE);
 }
 
 /* A read-only mapping is one: the IOMMU knows directions */

@@ -8,6 +8,9 @@
 #include "tsm_test.h"
 
 #define REG_ANNOUNCE 0x200
+#define REG_PENDING 0x204
+#define REG_UNANNOUNCED 0x208
+#define REG_CHECK 0x20c
 
 /* 0 or -errno, that of the command if it was carried out */
 int platform_command(struct machine *m, struct tdi_test_command *cmd)
@@ -53,12 +56,28 @@ int platform_announce(struct machine *m, struct tdi *t, enum reason reason,
 	return platform_command(m, &cmd);
 }
 
+/* The same by the registers of an open TDI */
+static int tdi_check(struct tdi *t, __u64 *unannounced, __u64 *missing)
+{
+	__u32 faults = 0, pending = 0, label = 0;
+	int rc;
+
+	rc = tdi_reg(t, REG_UNANNOUNCED, false, &faults) ?:
+	     tdi_reg(t, REG_PENDING, false, &pending) ?:
+	     tdi_reg(t, REG_CHECK, true, &label);
+	*unannounced = faults;
+	*missing = pending;
+	return rc;
+}
+
 /* Since the last call */
 int platform_check(struct machine *m, __u64 *unannounced, __u64 *missing)
 {
 	struct tdi_test_command cmd = { .opcode = CMD_CHECK };
 	int rc = platform_command(m, &cmd);
 
+	if (rc == -ENODEV && m->tdi[0].fd >= 0)
+		return tdi_check(&m->tdi[0], unannounced, missing);
 	*unannounced = cmd.out[0];
 	*missing = cmd.out[1];
 	return rc;

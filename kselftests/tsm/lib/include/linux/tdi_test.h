@@ -192,7 +192,6 @@ enum tdi_test_master {
 #define TDI_TEST_INFO_IOMMU_DMA	(1U << 3)	/* mappings go to the IOMMU's DMA layer */
 #define TDI_TEST_INFO_DMA_DEBUG	(1U << 4)	/* CONFIG_DMA_API_DEBUG */
 #define TDI_TEST_INFO_UNGUARDED	(1U << 5)	/* trust may change in flight */
-#define TDI_TEST_INFO_BOUNCE	(1U << 6)	/* there is a bounce buffer */
 
 /*
  * @live: live mappings as the DMA API counts them, or -errno
