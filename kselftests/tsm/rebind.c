@@ -24,6 +24,7 @@ TEST_F(untrusted, seed_explosion)
 	long tainted = kernel_tainted();
 	struct tdi_test_map map;
 
+	ASSERT_EQ(0, policy_set(&self->m, self->t, false, NULL, 0));
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
 	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
 
@@ -48,6 +49,7 @@ TEST_F(untrusted, no_trust_in_flight)
 {
 	__u64 generation = platform_generation(&self->m, self->t);
 
+	ASSERT_EQ(0, policy_set(&self->m, self->t, false, NULL, 0));
 	test_live(0, self->t);
 	EXPECT_EQ(-EBUSY, tdi_trust(self->t, "tcb"));
 	EXPECT_EQ(-EBUSY, tdi_lock(&self->m, self->t));
