@@ -98,7 +98,8 @@ def build(
         kbuild.write_config(proof.final)
         expected = _expected(tree, store, kbuild)
         output = KbuildOutput(
-            str(tree.path), lambda done: progress.count(done, max(done, expected), "objects")
+            str(tree.path),
+            lambda done: progress.count(done, expected and max(done, expected), "objects"),
         )
         log = log_dir / f"build-{tree.role.value}.log"
         job = _Job(tree, kbuild, progress, log, output)
