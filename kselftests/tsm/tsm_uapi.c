@@ -348,6 +348,19 @@ TEST_F(uapi, enable_dma_fails)
 	test_dma_enabled(1, &self->m, self->t);
 }
 
+/* Private DMA ends with the driver, and not only because the TDI fell to ERROR */
+TEST_F(uapi, unbind_ends_private_dma)
+{
+	test_to(&self->m, self->t, RUN, "tcb");
+	test_bind(self->t);
+	test_dma_enabled(1, &self->m, self->t);
+	test_unbind(self->t);
+	test_dma_enabled(0, &self->m, self->t);
+	if (!self->m.bme_clear_is_error) {
+		test_state(RUN, &self->m, self->t);
+	}
+}
+
 /* The trust level reads back, and takes nothing else */
 TEST_F(uapi, trust_levels)
 {
