@@ -225,6 +225,7 @@ struct tdi_test_info {
 #define TDI_TEST_PROBE_IGNORE	(1U << 6)	/* go on when the switch was refused */
 #define TDI_TEST_PROBE_DEFER	(1U << 7)	/* -EPROBE_DEFER at the end */
 #define TDI_TEST_PROBE_FAIL	(1U << 8)	/* -ENXIO at the end */
+#define TDI_TEST_PROBE_NO_IRQ	(1U << 9)	/* without interrupts */
 
 /*
  * @bdf: of a TDI
