@@ -81,12 +81,18 @@ def status_rows() -> dict[str, str]:
 
 
 def named_subtests() -> Iterator[tuple[str, str, str]]:
-    """(program, fixture, name) of every subtest that the status table names."""
+    """(program, fixture, name) of every subtest in the status table; name "*": any of the fixture.
+
+    A subtest is one of the program that is named last before it.
+    """
+    rule = re.compile(r"`(?:host|guest):tsm:(\w+)[@`]|`(\w+)\.(?:[\w*]+\.)?(\w+|\*)`")
     for row in status_rows().values():
-        program = re.search(r"`(?:host|guest):tsm:(\w+)`", row)
-        for fixture, name in re.findall(r"`(\w+)\.(?:[\w*]+\.)?(\w+)`", row):
-            assert program is not None, row
-            yield program[1], fixture, name
+        program = ""
+        for found in rule.finditer(row):
+            program = found[1] or program
+            if not found[1]:
+                assert program, row
+                yield program, found[2], found[3]
 
 
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: page.name)
@@ -148,7 +154,8 @@ def test_tests_named_in_the_status_table_exist() -> None:
     assert subtests
     for program, fixture, name in subtests:
         source = (KSELFTESTS / "tsm" / f"{program}.c").read_text()
-        assert re.search(rf"^TEST_F\({fixture}, {name}\)", source, re.MULTILINE), name
+        case = r"\w+" if name == "*" else name
+        assert re.search(rf"^TEST_F\({fixture}, {case}\)", source, re.MULTILINE), name
 
 
 def test_every_top_level_directory_is_in_the_readme() -> None:
