@@ -78,14 +78,7 @@ FIXTURE_SETUP(api_matrix)
 	ASSERT_EQ(0, tdi_info(self->t, &self->info));
 }
 
-FIXTURE_TEARDOWN(api_matrix)
-{
-	if (!self->t)
-		return;
-	test_check(&self->m);
-	EXPECT_EQ(0, tdi_reset(&self->m, self->t));
-	machine_close(&self->m);
-}
+MACHINE_TEARDOWN(api_matrix)
 
 #define NEED_IOVA_API()                                                       \
 	do {                                                                  \

@@ -22,20 +22,11 @@ FIXTURE(probe)
 
 FIXTURE_SETUP(probe)
 {
-	OPEN_MACHINE_OR_SKIP(&self->m, NEED_ALL | NEED_ACCOUNTING);
-	self->t = &self->m.tdi[0];
-	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+	MACHINE_SETUP(NEED_ALL | NEED_ACCOUNTING);
 	ASSERT_EQ(0, policy_set(&self->m, self->t, false, NULL, 0));
 }
 
-FIXTURE_TEARDOWN(probe)
-{
-	if (!self->t)
-		return;
-	test_check(&self->m);
-	EXPECT_EQ(0, tdi_reset(&self->m, self->t));
-	machine_close(&self->m);
-}
+MACHINE_TEARDOWN(probe)
 
 /* Bind with a mode, and look at what probe() saw */
 #define test_probe(mode, expected)                                            \
@@ -51,9 +42,7 @@ FIXTURE_TEARDOWN(probe)
 	do {                                                                  \
 		EXPECT_EQ(error, self->p.attest);                             \
 		EXPECT_EQ(0, self->p.private_inside);                         \
-		test_state(UNLOCKED, &self->m, self->t);                      \
-		EXPECT_EQ(generation, platform_generation(&self->m, self->t)); \
-		test_dma_enabled(0, &self->m, self->t);                       \
+		test_untouched(&self->m, self->t, UNLOCKED, generation);      \
 	} while (0)
 
 #define test_untrusted_works()                                                \
@@ -137,20 +126,11 @@ FIXTURE_VARIANT_ADD(refuse, one_coherent)
 
 FIXTURE_SETUP(refuse)
 {
-	OPEN_MACHINE_OR_SKIP(&self->m, NEED_ALL | NEED_ACCOUNTING);
-	self->t = &self->m.tdi[0];
-	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+	MACHINE_SETUP(NEED_ALL | NEED_ACCOUNTING);
 	ASSERT_EQ(0, policy_set(&self->m, self->t, false, NULL, 0));
 }
 
-FIXTURE_TEARDOWN(refuse)
-{
-	if (!self->t)
-		return;
-	test_check(&self->m);
-	EXPECT_EQ(0, tdi_reset(&self->m, self->t));
-	machine_close(&self->m);
-}
+MACHINE_TEARDOWN(refuse)
 
 TEST_F(refuse, probe_switch_neg)
 {
@@ -182,13 +162,7 @@ TEST_F(probe, probe_switch_late)
 	test_probe(0, 0);
 	ASSERT_EQ(0, tdi_open(self->t));
 	generation = platform_generation(&self->m, self->t);
-	EXPECT_EQ(-EBUSY, ioctl(self->t->fd, TDI_TEST_ATTEST) ? -errno : 0);
-	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_SET_MASTER,
-			   TDI_TEST_MASTER_CLEAR));
-	EXPECT_EQ(-EBUSY, ioctl(self->t->fd, TDI_TEST_ATTEST) ? -errno : 0);
-	EXPECT_EQ(generation, platform_generation(&self->m, self->t));
-	test_state(UNLOCKED, &self->m, self->t);
-	test_dma_enabled(0, &self->m, self->t);
+	test_err_attest(&self->m, self->t, generation);
 }
 
 /* Once is enough */
@@ -344,20 +318,11 @@ FORGED(enable_dma_fails, CMD_ENABLE_DMA, INJECT_ERROR);
 
 FIXTURE_SETUP(forged)
 {
-	OPEN_MACHINE_OR_SKIP(&self->m, NEED_ALL | NEED_ACCOUNTING);
-	self->t = &self->m.tdi[0];
-	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+	MACHINE_SETUP(NEED_ALL | NEED_ACCOUNTING);
 	ASSERT_EQ(0, policy_set(&self->m, self->t, false, NULL, 0));
 }
 
-FIXTURE_TEARDOWN(forged)
-{
-	if (!self->t)
-		return;
-	test_check(&self->m);
-	EXPECT_EQ(0, tdi_reset(&self->m, self->t));
-	machine_close(&self->m);
-}
+MACHINE_TEARDOWN(forged)
 
 TEST_F(forged, probe_refuses)
 {

@@ -53,13 +53,7 @@ TEST_F(untrusted, no_trust_in_flight)
 	test_live(0, self->t);
 	EXPECT_EQ(-EBUSY, tdi_trust(self->t, "tcb"));
 	EXPECT_EQ(-EBUSY, tdi_lock(&self->m, self->t));
-	EXPECT_EQ(-EBUSY, ioctl(self->t->fd, TDI_TEST_ATTEST) ? -errno : 0);
-	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_SET_MASTER,
-			   TDI_TEST_MASTER_CLEAR));
-	EXPECT_EQ(-EBUSY, ioctl(self->t->fd, TDI_TEST_ATTEST) ? -errno : 0);
-	EXPECT_EQ(generation, platform_generation(&self->m, self->t));
-	test_state(UNLOCKED, &self->m, self->t);
-	test_dma_enabled(0, &self->m, self->t);
+	test_err_attest(&self->m, self->t, generation);
 }
 
 /* 26 */

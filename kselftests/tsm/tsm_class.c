@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "../kselftest_harness.h"
+#include "text.h"
 
 #define DEBUGFS "/sys/kernel/debug"
 #define TEST_DIR DEBUGFS "/tsm_test"
@@ -37,39 +38,6 @@
 #define BDF_LEN 32
 
 /* Write @text in one write(): 0 or -errno */
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	int rc = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		rc = -errno;
-	close(fd);
-	return rc;
-}
-
-/* Read a file of one line, without the newline: 0 or -errno */
-static int read_text(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t n;
-	int rc;
-
-	buf[0] = '\0';
-	if (fd < 0)
-		return -errno;
-	n = read(fd, buf, size - 1);
-	rc = n < 0 ? -errno : 0;
-	close(fd);
-	if (rc)
-		return rc;
-	buf[n] = '\0';
-	buf[strcspn(buf, "\n")] = '\0';
-	return 0;
-}
-
 /* A knob of the test module */
 static int test_write(const char *file, const char *text)
 {

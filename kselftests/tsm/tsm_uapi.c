@@ -180,21 +180,12 @@ FIXTURE_VARIANT_ADD(bound, RUN)
 
 FIXTURE_SETUP(bound)
 {
-	OPEN_MACHINE_OR_SKIP(&self->m, NEED_ALL);
-	self->t = &self->m.tdi[0];
-	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+	MACHINE_SETUP(NEED_ALL);
 	test_to(&self->m, self->t, variant->state, "auto");
 	test_bind(self->t);
 }
 
-FIXTURE_TEARDOWN(bound)
-{
-	if (!self->t)
-		return;
-	test_check(&self->m);
-	EXPECT_EQ(0, tdi_reset(&self->m, self->t));
-	machine_close(&self->m);
-}
+MACHINE_TEARDOWN(bound)
 
 TEST_F(bound, lock_bound)
 {

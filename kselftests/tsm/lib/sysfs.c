@@ -1,44 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The files of PCI/TSM in sysfs, and binding of drivers. */
-#include <fcntl.h>
-
 #include "tsm_test.h"
 
 #define DEVICES "/sys/bus/pci/devices/"
 #define DRIVER "/sys/bus/pci/drivers/tdi_test/"
-
-int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int rc = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		rc = -errno;
-	close(fd);
-	return rc;
-}
-
-/* A file of one line, without the newline */
-int read_text(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-	int rc;
-
-	buf[0] = '\0';
-	if (fd < 0)
-		return -errno;
-	n = read(fd, buf, size - 1);
-	rc = n < 0 ? -errno : 0;
-	close(fd);
-	if (rc)
-		return rc;
-	buf[n] = '\0';
-	buf[strcspn(buf, "\n")] = '\0';
-	return 0;
-}
 
 static void tdi_path(const struct tdi *t, const char *file, char *path)
 {

@@ -22,6 +22,8 @@
 
 #include <linux/tdi_test.h>
 
+#include "text.h"
+
 #define BDF_LEN 16
 #define MAX_TDIS 4
 #define TEXT_LEN 128
@@ -182,8 +184,6 @@ int policy_set(struct machine *m, struct tdi *t, bool other,
 	       const void *reference, size_t reference_len);
 
 /* sysfs.c */
-int write_text(const char *path, const char *text);
-int read_text(const char *path, char *buf, size_t size);
 int tdi_write(const struct tdi *t, const char *file, const char *text);
 int tdi_read(const struct tdi *t, const char *file, char *buf, size_t size);
 bool tdi_has(const struct tdi *t, const char *file);
@@ -277,6 +277,16 @@ const char *entry_name(__u32 entry);
 		test_dma_enabled(0, m, t);                                    \
 	})
 
+/* While the driver is bound: no attestation, with bus mastering and without */
+#define test_err_attest(m, t, generation)                                     \
+	do {                                                                  \
+		EXPECT_EQ(-EBUSY, ioctl((t)->fd, TDI_TEST_ATTEST) ? -errno : 0); \
+		ASSERT_EQ(0, ioctl((t)->fd, TDI_TEST_SET_MASTER,              \
+				   TDI_TEST_MASTER_CLEAR));                   \
+		EXPECT_EQ(-EBUSY, ioctl((t)->fd, TDI_TEST_ATTEST) ? -errno : 0); \
+		test_untouched(m, t, UNLOCKED, generation);                   \
+	} while (0)
+
 /* A mapping that has to succeed */
 #define test_map(t, entry, flags, size, map)                                  \
 	do {                                                                  \
@@ -337,22 +347,16 @@ const char *entry_name(__u32 entry);
 		EXPECT_EQ(0, _missing);                                       \
 	})
 
-/*
- * The fixture of nearly all programs: tdi[0] unlocked, not bound, trust level
- * auto. The teardown is the platform's word on the test.
- */
-#define MACHINE_FIXTURE(name, needs)                                          \
-	FIXTURE(name)                                                         \
-	{                                                                     \
-		struct machine m;                                             \
-		struct tdi *t;                                                \
-	};                                                                    \
-	FIXTURE_SETUP(name)                                                   \
-	{                                                                     \
+/* tdi[0] as each test finds it: unlocked, not bound, trust level auto */
+#define MACHINE_SETUP(needs)                                                  \
+	do {                                                                  \
 		OPEN_MACHINE_OR_SKIP(&self->m, needs);                        \
 		self->t = &self->m.tdi[0];                                    \
 		ASSERT_EQ(0, tdi_reset(&self->m, self->t));                   \
-	}                                                                     \
+	} while (0)
+
+/* The platform's word on the test */
+#define MACHINE_TEARDOWN(name)                                                \
 	FIXTURE_TEARDOWN(name)                                                \
 	{                                                                     \
 		if (!self->t)                                                 \
@@ -361,6 +365,19 @@ const char *entry_name(__u32 entry);
 		EXPECT_EQ(0, tdi_reset(&self->m, self->t));                   \
 		machine_close(&self->m);                                      \
 	}
+
+/* The fixture of nearly all programs */
+#define MACHINE_FIXTURE(name, needs)                                          \
+	FIXTURE(name)                                                         \
+	{                                                                     \
+		struct machine m;                                             \
+		struct tdi *t;                                                \
+	};                                                                    \
+	FIXTURE_SETUP(name)                                                   \
+	{                                                                     \
+		MACHINE_SETUP(needs);                                         \
+	}                                                                     \
+	MACHINE_TEARDOWN(name)
 
 /*
  * The same, but bound: with UNLOCKED and "auto" to an untrusted TDI, with RUN and
@@ -374,21 +391,12 @@ const char *entry_name(__u32 entry);
 	};                                                                    \
 	FIXTURE_SETUP(name)                                                   \
 	{                                                                     \
-		OPEN_MACHINE_OR_SKIP(&self->m, needs);                        \
-		self->t = &self->m.tdi[0];                                    \
-		ASSERT_EQ(0, tdi_reset(&self->m, self->t));                   \
+		MACHINE_SETUP(needs);                                         \
 		test_to(&self->m, self->t, state, trust);                     \
 		test_bind(self->t);                                           \
 		test_private(state == RUN && !strcmp(trust, "tcb"), self->t); \
 	}                                                                     \
-	FIXTURE_TEARDOWN(name)                                                \
-	{                                                                     \
-		if (!self->t)                                                 \
-			return;                                               \
-		test_check(&self->m);                                         \
-		EXPECT_EQ(0, tdi_reset(&self->m, self->t));                   \
-		machine_close(&self->m);                                      \
-	}
+	MACHINE_TEARDOWN(name)
 
 /* The CPU's memory at the start of a mapping, and what the device gets at */
 #define test_target(m, t, map, cpu_shared, device_shared, bounced)            \
