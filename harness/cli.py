@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_kernel_options(parser: argparse.ArgumentParser) -> None:
+def _add_kernel_options(parser: argparse.ArgumentParser, plan: str = "default") -> None:
+    """The plan and what goes into its kernels; `plan`: the one that is taken when none is named."""
+    parser.add_argument("plan", nargs="?", default=plan, help="a plan's name or file")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--tree", type=Path, metavar="DIR", help="a kernel git tree (only read)")
     source.add_argument("--tarball", type=Path, metavar="FILE", help="a kernel source tarball")
@@ -109,7 +111,6 @@ def _add_run(verbs: _Verbs) -> None:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("plan", nargs="?", default="default", help="a plan's name or file")
     run.add_argument(
         "-k", dest="expression", default="", metavar="EXPR", help="e.g. 'guest and dma'"
     )
@@ -148,7 +149,6 @@ def _add_mutants(verbs: _Verbs) -> None:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    mutants.add_argument("plan", nargs="?", default="trust", help="a plan's name or file")
     mutants.add_argument(
         "-k", dest="which", default="", metavar="EXPR", help="some of them, e.g. 'freeze or races'"
     )
@@ -159,18 +159,16 @@ def _add_mutants(verbs: _Verbs) -> None:
         metavar="DIR",
         help="the patches (default: tests/mutants)",
     )
-    _add_kernel_options(mutants)
+    _add_kernel_options(mutants, plan="trust")
 
 
 def _add_build(verbs: _Verbs) -> None:
     build = verbs.add_parser("build", help="build the kernels and stop")
-    build.add_argument("plan", nargs="?", default="default", help="a plan's name or file")
     _add_kernel_options(build)
 
 
 def _add_boot(verbs: _Verbs) -> None:
     boot = verbs.add_parser("boot", help="build, boot the machines and leave them up until Ctrl-C")
-    boot.add_argument("plan", nargs="?", default="default", help="a plan's name or file")
     _add_kernel_options(boot)
     shell = verbs.add_parser("shell", help="open a shell on a machine of a running boot or --keep")
     shell.add_argument("machine", help="host or guest")
