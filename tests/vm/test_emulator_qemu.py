@@ -31,11 +31,15 @@ INIT = Path(__file__).with_name("data") / "pci_init.c"
 MEMORY = ["-object", "memory-backend-memfd,id=m0,size=512M,share=on"]
 # the kernel is kept below 256 MiB: what is above is ours to write to
 FREE = 0x18000000
+# drivers go first: those of the guest series enable bus mastering
 SCRIPT = f"""say script starts
 show /sys/bus/pci/devices/0000:01:00.0/vendor
 show /sys/bus/pci/devices/0000:01:00.0/device
 show /sys/bus/pci/devices/0000:01:00.0/doe_features/0001:01
 show /sys/bus/pci/devices/0000:01:00.0/reset_method
+free 0000:01:00.0
+free 0000:02:00.0
+free 0000:03:00.0
 set /sys/bus/pci/devices/0000:01:00.0/enable 1
 set /sys/bus/pci/devices/0000:02:00.0/enable 1
 set /sys/bus/pci/devices/0000:03:00.0/enable 1

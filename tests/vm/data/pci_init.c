@@ -5,6 +5,7 @@
  *	say TEXT		print it
  *	show FILE		print the file's lines, or "none"
  *	set FILE TEXT		write to the file
+ *	free BDF		unbind the function's driver, if it has one
  *	wait MILLISECONDS
  *	pci BDF ACCESS...	SPACE SIZE : OFFSET [= VALUE], e.g. "b4:0x104" reads BAR0,
  *				"b8:0x110=0x18000000" writes it, "c2:0x4=0x6" writes configuration
@@ -123,6 +124,20 @@ static void set(char *rest)
 		close(fd);
 }
 
+static void free_function(const char *bdf)
+{
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", bdf);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return;
+	if (write(fd, bdf, strlen(bdf)) < 0)
+		perror(path);
+	close(fd);
+}
+
 int main(void)
 {
 	FILE *script = fopen("/script", "r");
@@ -142,6 +157,8 @@ int main(void)
 			show(rest);
 		else if (!strcmp(verb, "set"))
 			set(rest);
+		else if (!strcmp(verb, "free"))
+			free_function(rest);
 		else if (!strcmp(verb, "wait"))
 			usleep(1000 * atoi(rest));
 		else if (!strcmp(verb, "pci"))
