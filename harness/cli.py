@@ -299,10 +299,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
-
-
-def plan_file(name: str) -> Path:
-    """A plan by name (configs/plans/NAME.toml) or by path."""
-    if "/" in name or name.endswith(".toml"):
-        return Path(name)
-    return layout.PLANS / f"{name}.toml"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness import cli, layout
+from harness import layout
 from harness.core import compare as comparison
 from harness.core import ktap, pins, splat
 from harness.core.plan import MAX_REPEAT, parse_plan
@@ -70,7 +70,7 @@ def _package_sha256(known: Mapping[str, str]) -> str:
 
 def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOptions:
     """The options of `run`, `build` and `boot`; UserError names the option or the plan's key."""
-    path = cli.plan_file(arguments.plan)
+    path = layout.plan_file(arguments.plan)
     try:
         text = path.read_text()
     except OSError as exc:

@@ -24,3 +24,10 @@ def cache_directory() -> Path:
         return Path(named).absolute()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base).absolute() / "tdisp-harness"
+
+
+def plan_file(name: str) -> Path:
+    """A plan by name (configs/plans/NAME.toml) or by path."""
+    if "/" in name or name.endswith(".toml"):
+        return Path(name)
+    return PLANS / f"{name}.toml"
