@@ -32,6 +32,10 @@ class _Rate:
         self._what = ""
         self._start = (0.0, 0)
 
+    def restart(self) -> None:
+        """Another count begins, perhaps of the same things."""
+        self._what = ""
+
     def left(self, done: int, total: int, what: str) -> str:
         now = self._clock()
         if what != self._what or done < self._start[1]:
@@ -62,6 +66,7 @@ class TerminalProgress:
     def stage(self, name: str, note: str = "") -> None:
         with self._lock:
             self._finish()
+            self._rate.restart()
             self._stage, self._stage_begin = name, self._clock()
             self._last_plain = self._clock()
             text = f"{name}: {note}" if note else name

@@ -35,6 +35,21 @@ def test_plain_lines_with_time_and_without_control_characters() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
+def test_time_left_counts_from_the_start_of_its_stage() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = TerminalProgress(stream, clock)
+    for role in ("host", "guest"):
+        progress.stage(f"build {role}")
+        for done in range(0, 1000, 10):
+            clock.now += 1.0
+            progress.count(done, 1000, "objects")
+    progress.close()
+    said = [line.split("]")[1].partition(": ")[2] for line in stream.getvalue().splitlines()]
+    host, guest = said[1:7], said[8:14]
+    assert len(host) == 6
+    assert guest == host
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 00 s"), (185, "3 min 05 s")],
