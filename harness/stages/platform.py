@@ -61,6 +61,10 @@ class PlatformStage:
         """The platform that runs, for tests and for people who look."""
         return self._process
 
+    def cells(self) -> tuple[str, ...]:
+        """The names of the plan's cells."""
+        return tuple(self._cells)
+
     def default(self) -> str:
         """The first cell of the plan."""
         return next(iter(self._cells))

@@ -55,7 +55,7 @@ class MainJob:
         self._today = today or datetime.now(UTC).date()
         begin, self._started = clock(), datetime.now(UTC)  # together: one is the other's zero
         self._clock = lambda: clock() - begin
-        self._rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
+        self.rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
         self._expression = parse_expression(options.expression) if options.expression else None
         run_dir = make_run_directory(options.runs_dir, options.plan.name, self._started)
         self.recorder = Recorder(self._first(run_dir.name), run_dir, self._clock, json_report.write)
@@ -92,6 +92,16 @@ class MainJob:
 
     def execute(self, work: Callable[[MainJob], None] | None = None) -> RunResult:
         """Do `work` (default: everything) and write all reports."""
+        with self.opened():
+            (work or MainJob.everything)(self)
+        return self.recorder.result
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """A run around what the caller does: its failures recorded, all reports written.
+
+        One at a time in a process. Of what is raised inside only UserError leaves it.
+        """
         TABLE.on_start, TABLE.on_end = self._live.add_process, self._live.remove_process
         user_error: UserError | None = None
         try:
@@ -100,7 +110,7 @@ class MainJob:
                 self._progress.say(f"cleared up after {leftover.run}: {leftover.what}")
             with self._failures_recorded():
                 self._pin_options()
-                (work or MainJob.everything)(self)
+                yield
         except UserError as exc:
             user_error = exc
         finally:
@@ -113,7 +123,6 @@ class MainJob:
                 self._live.close()
         if user_error is not None:
             raise user_error
-        return self.recorder.result
 
     def _pin_options(self) -> None:
         options = self._options
@@ -256,7 +265,7 @@ class MainJob:
             provisions,
             self.recorder,
             self._progress,
-            rules=self._rules,
+            rules=self.rules,
             live=self._live,
         )
         try:
@@ -326,9 +335,7 @@ class MainJob:
         try:
             machine = fleet.get(test.role, test.cell)
             speed, watch = fleet.speed(test.role), fleet.platform if test.cell else None
-            settings = selftest.SelftestSettings(
-                fleet.token, speed, self._rules, self._today, watch
-            )
+            settings = selftest.SelftestSettings(fleet.token, speed, self.rules, self._today, watch)
             result = selftest.run_test(machine, test, selection, self.recorder, settings)
             self._progress.say(
                 f"{result.outcome.value:8} {test} ({result.duration_s:.1f} s)"

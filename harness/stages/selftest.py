@@ -131,7 +131,7 @@ def run_test(
         settings.platform.begin(test)
     ran = _execute(machine, test, selection.timeout_s * settings.speed, settings)
     log = _write_log(recorder.run_dir, machine.name, test, ran.output)
-    found = _splats(machine, test, ran, selection.expect.splats, settings)
+    found = splats_between(machine, test, ran.console, selection.expect.splats, settings.rules)
     outcome, reason, subtests = _judge(test, selection, ran, found, settings.today)
     result = TestResult(
         machine=machine.name,
@@ -209,28 +209,29 @@ def _split_status(output: bytes, nonce: str) -> tuple[bytes, int | None, tuple[i
     return output, None, (0, 0)
 
 
-def _splats(
+def splats_between(
     machine: RemoteMachine,
     test: TestId,
-    ran: _Ran,
+    console: tuple[int, int],
     expected: Sequence[str],
-    settings: SelftestSettings,
+    rules: RuleSet,
 ) -> tuple[SplatRecord, ...]:
+    """What the machine's console holds between two bytes. expected: kinds that fail nothing."""
     with machine.console.path.open("rb") as file:
-        file.seek(ran.console[0])
-        text = file.read(ran.console[1] - ran.console[0])
+        file.seek(console[0])
+        text = file.read(console[1] - console[0])
         file.seek(0)
-        first_line = file.read(ran.console[0]).count(b"\n")
+        first_line = file.read(console[0]).count(b"\n")
     return tuple(
         SplatRecord(
             machine=machine.name,
-            role=test.role.value,
+            role=machine.role.value,
             test=str(test).partition(":")[2],
             splat=_shift(found, first_line),
             text=splat.excerpt(text, found),
             expected=found.kind in expected,
         )
-        for found in splat.find_splats(text, settings.rules)
+        for found in splat.find_splats(text, rules)
     )
 
 

@@ -51,6 +51,7 @@ class PlayedMachine:
     """Each command gets the next answer: KTAP text, "panic", or an error to raise."""
 
     name = "guest"
+    role = Role.GUEST
 
     def __init__(self, console: PlayedConsole, answer: str | Exception, boot: int) -> None:
         self.console = console

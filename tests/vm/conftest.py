@@ -70,6 +70,12 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
     )
 
 
+@pytest.fixture(scope="module")
+def scenario_runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of scenarios (harness/pytest_plugin.py)."""
+    return tmp_path_factory.mktemp("scenarios")
+
+
 @pytest.fixture
 def setup(assets: Assets, tmp_path: Path) -> QemuSetup:
     key = generate_key()

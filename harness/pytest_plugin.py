@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""pytest fixtures for scenarios: tests that act on the host, the guest and the platform at once.
+
+A module says which plan its machines come from, and in which cell of the platform's matrix:
+
+    pytestmark = pytest.mark.tdisp(plan="trust", cell="model-B")
+
+    def test_the_host_takes_the_tdi_away(scenario: Scenario, tdi: GuestTdi) -> None:
+        ...
+
+The kernels, images and machines are those of `tdisp-harness run PLAN`, from the same caches. Each
+module is a run of its own, with a run directory and its reports; machines are shared by the tests
+of a module until one of them breaks them. A test also fails for a splat on any console, for a DMA
+that the platform blocked without an announcement, and for a machine that ended.
+
+options: --tdisp-runs-dir DIR (default: runs)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# every pytest run of an environment with the harness imports this: the rest comes when used
+if TYPE_CHECKING:
+    from harness.machines.platform_process import PlatformProcess
+    from harness.machines.remote import RemoteMachine
+    from harness.machines.tdi import GuestTdi
+    from harness.stages.fleet import Fleet
+    from harness.stages.run import MainJob
+    from harness.stages.scenario import Scenario
+
+_SCENARIO = pytest.StashKey["Scenario"]()
+_MARK = (
+    "tdisp(plan, cell, topology): the plan, cell and topology of the machines of these scenarios"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tdisp", "scenarios of the TDISP harness")
+    group.addoption(
+        "--tdisp-runs-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where scenarios write their run directories (default: runs)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARK)
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioRun:
+    """The run of one module: its machines and what it records."""
+
+    job: MainJob
+    fleet: Fleet
+    cell: str
+    pair: bool
+
+
+@pytest.fixture(scope="module")
+def scenario_runs_dir(request: pytest.FixtureRequest) -> Path:
+    """Where run directories are made; may be overridden."""
+    return Path(request.config.getoption("--tdisp-runs-dir"))
+
+
+@pytest.fixture(scope="module")
+def scenario_run(request: pytest.FixtureRequest, scenario_runs_dir: Path) -> Iterator[ScenarioRun]:
+    """The run of this module's scenarios. A run that cannot begin is an error of each test."""
+    from harness import cli, commands  # noqa: PLC0415
+    from harness.model.plan import Topology  # noqa: PLC0415
+    from harness.model.progress import SilentProgress  # noqa: PLC0415
+    from harness.stages.run import MainJob  # noqa: PLC0415
+
+    said = _said(request)
+    argv = ["run", said["plan"], "--runs-dir", str(scenario_runs_dir)]
+    argv += ["--topology", said["topology"]] if said["topology"] else []
+    options = commands.run_options(cli.parse(argv), argv)
+    job = MainJob(options, SilentProgress())
+    began = False
+    with ExitStack() as stack:
+        stack.enter_context(job.opened())  # keeps what goes wrong inside to itself, recorded
+        builds, provisions = job.kernels_and_provisions()
+        fleet = stack.enter_context(job.fleet(builds, provisions))
+        cell = _cell(fleet, said["cell"])
+        began = True
+        yield ScenarioRun(job, fleet, cell, options.topology is Topology.PAIR)
+    if not began:
+        said_last = [failure.message for failure in job.recorder.result.failures]
+        pytest.fail("; ".join(said_last) or "the run did not begin", pytrace=False)
+
+
+def _said(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What the module's mark says."""
+    mark = request.node.get_closest_marker("tdisp")
+    said = dict(mark.kwargs) if mark is not None else {}
+    unknown = sorted(set(said) - {"plan", "cell", "topology"})
+    if unknown:
+        pytest.fail(f"tdisp(): unknown: {', '.join(unknown)}\nhint: {_MARK}", pytrace=False)
+    return {"plan": "trust", "cell": "", "topology": ""} | said
+
+
+def _cell(fleet: Fleet, asked: str) -> str:
+    if fleet.platform is None:
+        return ""
+    known = fleet.platform.cells()
+    if asked and asked not in known:
+        pytest.fail(f"tdisp(cell={asked!r}): the plan has {', '.join(known)}", pytrace=False)
+    return asked or known[0]
+
+
+@pytest.fixture
+def scenario(request: pytest.FixtureRequest, scenario_run: ScenarioRun) -> Scenario:
+    """One test's machines, platform and verdict: booted, watched from here on."""
+    from harness.model.kernel import Role  # noqa: PLC0415
+    from harness.model.plan import TestId  # noqa: PLC0415
+    from harness.stages.scenario import COLLECTION, Scenario  # noqa: PLC0415
+
+    job, fleet = scenario_run.job, scenario_run.fleet
+    name = request.node.name.removeprefix("test_")
+    test = TestId(Role.GUEST, COLLECTION, name, scenario_run.cell)
+    made = Scenario(fleet, job.recorder, job.rules, test, scenario_run.pair)
+    made.begin()
+    request.node.stash[_SCENARIO] = made
+    return made
+
+
+@pytest.fixture
+def guest(scenario: Scenario) -> RemoteMachine:
+    """The guest VM."""
+    return scenario.guest
+
+
+@pytest.fixture
+def host(scenario: Scenario) -> RemoteMachine:
+    """The host machine; a skip in topology solo."""
+    if not scenario.pair:
+        pytest.skip("topology solo has no host machine")
+    return scenario.host
+
+
+@pytest.fixture
+def platform(scenario: Scenario) -> PlatformProcess:
+    """The emulated platform from outside; a skip where the plan has none."""
+    if scenario.fleet.platform is None:
+        pytest.skip("the plan has no [platform]")
+    return scenario.platform
+
+
+@pytest.fixture
+def tdi(scenario: Scenario) -> GuestTdi:
+    """The guest's first TDI, unlocked and unbound; a skip where there is none."""
+    from harness.machines.tdi import NoTdiError  # noqa: PLC0415
+
+    try:
+        found = scenario.tdi()
+    except NoTdiError as exc:
+        pytest.skip(exc.message)
+    found.must("reset")
+    return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A scenario ends with its test: what consoles and platform say fails the test itself."""
+    try:
+        result = yield
+    except BaseException as exc:
+        scenario = item.stash.get(_SCENARIO, None)
+        if scenario is not None:
+            _finish(scenario, exc)
+        raise
+    scenario = item.stash.get(_SCENARIO, None)
+    if scenario is not None:
+        _finish(scenario, None)
+    return result
+
+
+def _finish(scenario: Scenario, exc: BaseException | None) -> None:
+    from harness.errors import InfraError  # noqa: PLC0415
+    from harness.model.results import Outcome  # noqa: PLC0415
+
+    before = len(scenario.recorder.result.failures)
+    outcome = Outcome.PASS
+    if isinstance(exc, pytest.skip.Exception):
+        outcome = Outcome.SKIP
+    elif exc is not None:
+        outcome = Outcome.INFRA if isinstance(exc, InfraError) else Outcome.FAIL
+    result = scenario.finish(outcome, str(exc).strip().partition("\n")[0] if exc else "")
+    if exc is None and not result.outcome.good:
+        pytest.fail(f"{result.outcome.value}: {result.reason}", pytrace=False)
+    said = [failure.message for failure in scenario.recorder.result.failures[before:]]
+    if exc is None and said:
+        pytest.fail("; ".join(said), pytrace=False)
