@@ -21,6 +21,8 @@ from harness.core.ktap_tree import Block, Names, Node, cases_of, leaves, node_of
 from harness.model.results import KtapProblem, KtapReport, Outcome
 
 STARTED = "started, but no result line was seen"
+_COMMENTS = frozenset("sSRT")  # first letters of comments that say something, but diagnoses
+_RESULTS = frozenset("on1KTBb")  # and of lines that do
 _DEPTH_MAX = 32  # deeper lines stay on the deepest level: bounds ids and recursion
 _MISSING_MAX = 1000  # single MISSING cases per report; beyond, one per block stands for the rest
 _TOP_LEVEL_TAP = re.compile(r"^(?:K?TAP version [0-9]|1\.\.[0-9])", re.MULTILINE)
@@ -52,26 +54,35 @@ class _Stream:
         if "selftests: " in text and " selftests: " in text[2:] and self._feed_glued(number, text):
             return
         body = text.lstrip("# \t")
-        lead = text[: len(text) - len(body)]
-        if "\t" in lead:
-            lead = lead.expandtabs(4)
-        if "#" in lead:
-            self._comment(number, lead.rindex("#"), body)
-            if lead.endswith("#"):
-                return
+        column = len(text) - len(body)
         first = body[:1]
-        if first in ("o", "n"):
-            self._maybe_point(number, len(lead), body, cut)
+        if column:
+            lead = text[:column]
+            if "\t" in lead:
+                lead = lead.expandtabs(4)
+                column = len(lead)
+            if "#" in lead:
+                if first in _COMMENTS or ":Expected " in body or body.endswith("by timeout"):
+                    self._comment(number, lead.rindex("#"), body)
+                if lead[-1] == "#":
+                    return
+        if first in _RESULTS:
+            self._result(number, column, body, cut)
+
+    def _result(self, number: int, column: int, body: str, cut: bool) -> None:
+        """A line that may be a result, a plan, a version or an end, by its first letter."""
+        first = body[0]
+        if first in "on":
+            self._maybe_point(number, column, body, cut)
         elif first == "1":
-            self._maybe_plan(number, len(lead), body, cut)
-        elif first in ("K", "T") and lines.VERSION.match(body):
-            self._version(number, len(lead))
-        elif first in ("B", "b"):
-            bail = lines.BAIL.match(body)
-            if bail:
-                block = self._level(len(lead), number)
-                block.bail = f"Bail out! {lines.tidy(bail[1])}".strip()
-                self.shared.problem(number, block.bail)
+            self._maybe_plan(number, column, body, cut)
+        elif first in "KT":
+            if lines.VERSION.match(body):
+                self._version(number, column)
+        elif bail := lines.BAIL.match(body):
+            block = self._level(column, number)
+            block.bail = f"Bail out! {lines.tidy(bail[1])}".strip()
+            self.shared.problem(number, block.bail)
 
     def finish(self) -> list[Node]:
         """Close everything; the top-level nodes."""
@@ -159,7 +170,8 @@ class _Stream:
         match = lines.PLAN.match(text)
         if not match:
             return
-        self._doubt(number, torn, cut)
+        if torn or cut:
+            self._doubt(number, torn)
         block = self._level(column, number)
         if block.plan is not None:
             if block.points < block.plan:
@@ -178,29 +190,31 @@ class _Stream:
         match = lines.POINT.match(text)
         if not match:
             return
+        no, index, rest = match.groups()
         top = self.stack[-1]
-        known = top.column == column and (top.version or top.plan is not None)
-        if match[2] is None and not known:
-            dashed = match[3].startswith("-")
-            if column or not (self.unnumbered or dashed):
+        if index is None:
+            known = top.column == column and (top.version or top.plan is not None)
+            if not known and (column or not (self.unnumbered or rest.startswith("-"))):
                 return  # "ok, let us start": prose
-        self._doubt(number, torn, cut)
-        point = lines.read_point(not match[1], match[3])
+        if torn or cut:
+            self._doubt(number, torn)
+        point = lines.read_point(no is None, rest)
         if point.problem:
             self.shared.problem(number, point.problem)
-        block = self._level(column, number, takes_pending=True)
-        self._count(number, block, int(match[2]) if match[2] else None)
+        level = top.column == column
+        block = top if level else self._level(column, number, takes_pending=True)
+        self._count(number, block, index)
         if torn:
             point = self._torn(block, point)
-        elif block.note and not match[3].count("#"):
+        elif block.note and "#" not in rest:
             point = lines.with_diagnosis(point, block.note)
         block.note = ""
         self._add(number, block, point)
 
-    def _doubt(self, number: int, torn: bool, cut: bool) -> None:
+    def _doubt(self, number: int, torn: bool) -> None:
         if torn:
             self.shared.problem(number, "a kernel message cuts this line: its end is lost")
-        elif cut:
+        else:
             self.shared.problem(number, "no newline ends this line: it may be cut off")
 
     @staticmethod
@@ -212,19 +226,19 @@ class _Stream:
             return point._replace(name=name)
         return lines.Point(name, Outcome.MISSING, "a kernel message cut the result line", "")
 
-    def _count(self, number: int, block: Block, index: int | None) -> None:
+    def _count(self, number: int, block: Block, digits: str | None) -> None:
         block.points += 1
         expected = block.points
-        if index is not None and index != expected and not block.out_of_order:
+        index = int(digits) if digits else expected
+        if index != expected and not block.out_of_order:
             block.out_of_order = True
             self.shared.problem(number, f"test number {index} where {expected} was expected")
-        block.numbers.add(expected if index is None else index)
+        block.numbers.add(index)
 
     def _add(self, number: int, block: Block, point: lines.Point) -> None:
         block.announced.pop(point.name, None)
         block.tally[point.outcome] = block.tally.get(point.outcome, 0) + 1
-        match = lines.SELFTEST.match(point.name)
-        parts = (match[1], match[2]) if match else (point.name or f"#{block.points}",)
+        parts = _parts(point.name or f"#{block.points}")
         outcome, reason = point.outcome, point.reason
         kids: Sequence[Node] = ()
         if block.pending:
@@ -351,7 +365,7 @@ class _Stream:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    match = lines.SELFTEST.match(name)
+    match = lines.SELFTEST.match(name) if name.startswith("selftests: ") else None
     return (match[1], match[2]) if match else (name,)
 
 
@@ -365,14 +379,15 @@ def parse(data: bytes | str, *, root: tuple[str, ...] = ()) -> KtapReport:
     shared = _Shared()
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
     plain_tap = bool(_TOP_LEVEL_TAP.search(text))
-    streams: dict[str, _Stream] = {"": _Stream(shared, plain_tap)}
+    plain = _Stream(shared, plain_tap)
+    streams = {"": plain}
     prefixes = lines.Prefixes()
-    for line in lines.cleaned_lines(text):
-        name, body = prefixes.split(line.text)
-        stream = streams.get(name)
+    for number, line, cut in lines.cleaned_lines(text):
+        name, body = prefixes.split(line)
+        stream = streams.get(name) if name else plain
         if stream is None:
             stream = streams[name] = _Stream(shared, False)
-        stream.feed(line.number, body, line.cut)
+        stream.feed(number, body, cut)
     nodes = [node for stream in streams.values() for node in stream.finish()]
     if len(streams) > 1:
         nodes.sort(key=lambda node: node.line)

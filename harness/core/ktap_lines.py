@@ -54,14 +54,6 @@ _EXIT = re.compile(r"exit=([0-9]{1,9})$")
 _TEXT_MAX = 2000
 
 
-class Line(NamedTuple):
-    """One cleaned line. number: 1-based; cut: no newline ended it."""
-
-    number: int
-    text: str
-    cut: bool
-
-
 class Point(NamedTuple):
     """What a result line says. name "" when unnamed; problem "" when the line is consistent."""
 
@@ -71,12 +63,12 @@ class Point(NamedTuple):
     problem: str
 
 
-def cleaned_lines(data: bytes | str) -> Iterator[Line]:
-    """Lines without CR, ANSI escapes and NUL padding; a NUL inside a line becomes U+FFFD.
+def cleaned_lines(text: str) -> Iterator[tuple[int, str, bool]]:
+    """(number from 1, text, whether no newline ended it) of each line.
 
-    A bare CR separates pieces that share one line number.
+    Without CR, ANSI escapes and NUL padding; a NUL inside a line becomes U+FFFD. A bare CR
+    separates pieces that share one line number.
     """
-    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
     if text.startswith("\ufeff"):
         text = text[1:]
     if "\x1b" in text:
@@ -86,9 +78,11 @@ def cleaned_lines(data: bytes | str) -> Iterator[Line]:
     for number, row in enumerate(rows, 1):
         if number == last and not row:
             return
-        for piece in row.rstrip("\r").split("\r") if "\r" in row else (row,):
-            clean = piece.strip("\0").replace("\0", "\ufffd") if "\0" in piece else piece
-            yield Line(number, clean, number == last)
+        if "\r" not in row and "\0" not in row:
+            yield number, row, number == last
+            continue
+        for piece in row.rstrip("\r").split("\r"):
+            yield number, piece.strip("\0").replace("\0", "\ufffd"), number == last
 
 
 class Prefixes:
@@ -145,7 +139,7 @@ def without_kernel_message(text: str) -> tuple[str, bool]:
 
 def read_point(ok: bool, rest: str) -> Point:
     """Read what follows the number of a result line."""
-    if rest.startswith("-"):
+    if rest[:1] == "-":
         rest = rest[1:].lstrip()
     plain = Outcome.PASS if ok else Outcome.FAIL
     if "#" not in rest:
@@ -184,7 +178,8 @@ def with_diagnosis(point: Point, note: str) -> Point:
     if point.outcome is not Outcome.FAIL:
         return point
     timed_out = note == "terminated by timeout"
-    return point._replace(outcome=Outcome.TIMEOUT if timed_out else Outcome.FAIL, reason=note)
+    outcome = Outcome.TIMEOUT if timed_out else Outcome.FAIL
+    return Point(point.name, outcome, note, point.problem)
 
 
 def _directive(ok: bool, word: str, reason: str) -> tuple[Outcome, str, str] | None:
