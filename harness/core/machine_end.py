@@ -125,7 +125,8 @@ def _panic_text(data: bytes, panic: Splat) -> str:
     for _ in range(panic.start_line - 1):
         start = data.find(b"\n", start) + 1
     begin, end = line_bounds(data, start)
-    reason = parse_line(data[begin:end]).text.partition("not syncing")[2].lstrip(": ")
+    text = parse_line(data[begin:end]).text
+    reason = (text.partition("not syncing")[2] or text.removeprefix("PANIC")).lstrip(": ")
     where = f" in {panic.frame}" if panic.frame else ""
     return f"kernel panic{where}: {reason}" if reason else f"kernel panic{where}"
 

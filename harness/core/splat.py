@@ -288,6 +288,10 @@ class _Scanner:
         for report in reversed(self.open):
             if report.caller == line.caller:
                 return report
+        if self.open and not self.open[-1].caller and self.open[-1].seen == 1:
+            # The head came through early_printk, which knows no callers.
+            self.open[-1].caller = line.caller
+            return self.open[-1]
         return None
 
     def _open(self, report: _Report) -> None:

@@ -83,7 +83,7 @@ def load_rules(toml_text: str, name: str = "configs/splat_rules.toml") -> RuleSe
     max_lines = lines.get("max", 400)
     if not isinstance(max_lines, int) or max_lines < 1:
         raise UserError(f"{name}: lines.max: a number above 0 is wanted")
-    needles = sorted({needle for rule in rules for needle in rule.needles} | {b"[ cut here ]"})
+    needles = {needle for rule in rules for needle in rule.needles} | {b"[ cut here ]"}
     return RuleSet(
         rules=rules,
         innocent=_alternation(lines, "innocent", name),
@@ -92,7 +92,18 @@ def load_rules(toml_text: str, name: str = "configs/splat_rules.toml") -> RuleSe
         skip_frame=_names(frames, "skip", name),
         skip_segment=_names(frames, "skip_segment", name),
         max_lines=max_lines,
-        needles=tuple(needles),
+        needles=_shortest(needles),
+    )
+
+
+def _shortest(needles: set[bytes]) -> tuple[bytes, ...]:
+    """Without those that hold another one: it is found wherever they are, and each costs a pass."""
+    return tuple(
+        sorted(
+            needle
+            for needle in needles
+            if not any(other in needle for other in needles if other != needle)
+        )
     )
 
 

@@ -66,6 +66,11 @@ def until(data: bytes, pattern: bytes) -> bytes:
         ("gpf-panic", "kernel panic in sg_gpf: Fatal exception"),
         ("stack-overflow", "kernel panic in sg_deep: Fatal exception in interrupt"),
         ("soft-lockup-panic", "kernel panic in sg_soft: softlockup: hung tasks"),
+        (
+            "early-exception",
+            "kernel panic in cc_emulated_setup: "
+            "early exception 0x0e IP 10:ffffffff82a1c3e5 error 2 cr2 0xffffffffff300000",
+        ),
         ("panic-then-reboot", "kernel panic in sysrq_handle_crash: sysrq triggered crash"),
     ],
 )
@@ -94,6 +99,18 @@ def test_oops_then_hang() -> None:
     report = end(data)
     assert report.end is MachineEnd.OOPS_HANG
     assert report.what == "NULL pointer dereference in sg_null, then no answer"
+
+
+@pytest.mark.parametrize(
+    ("stem", "what"),
+    [
+        ("ubsan-trap", "UBSAN: shift out of bounds in vtom_split, then no answer"),
+        ("hung-task-blocker", "task hung in pci_tsm_accept, then no answer"),
+    ],
+)
+def test_what_preceded_a_hang_is_named(stem: str, what: str) -> None:
+    report = end(RUNNING + log(stem))
+    assert (report.end, report.what) == (MachineEnd.OOPS_HANG, what)
 
 
 def test_lockup_is_no_silent_hang() -> None:
