@@ -20,6 +20,7 @@ from harness.core import ktap_lines as lines
 from harness.core.ktap_tree import Block, Names, Node, cases_of, leaves, node_of
 from harness.model.results import KtapProblem, KtapReport, Outcome
 
+_HALF = "a line before ends with 'not': this result may be its other half"
 STARTED = "started, but no result line was seen"
 _COMMENTS = frozenset("sSRT")  # first letters of comments that say something, but diagnoses
 _RESULTS = frozenset("on1KTBb")  # and of lines that do
@@ -48,6 +49,7 @@ class _Stream:
         self.stack = [Block(-1, 0)]
         self.subtest = ""  # a TAP 14 "# Subtest: name" that announces the next block
         self.too_deep = False
+        self.half = False  # a line ended after "not": the next result may be what it denies
 
     def feed(self, number: int, text: str, cut: bool) -> None:
         """Take one line without its log prefix."""
@@ -189,6 +191,7 @@ class _Stream:
         text, torn = lines.without_kernel_message(body)
         match = lines.POINT.match(text)
         if not match:
+            self.half = self.half or text.rstrip() == "not"
             return
         no, index, rest = match.groups()
         top = self.stack[-1]
@@ -206,6 +209,11 @@ class _Stream:
         self._count(number, block, index)
         if torn:
             point = self._torn(block, point)
+        elif self.half:
+            self.half = False
+            self.shared.problem(number, _HALF)
+            if point.outcome is Outcome.PASS:
+                point = lines.Point(point.name, Outcome.MISSING, _HALF, "")
         elif block.note and "#" not in rest:
             point = lines.with_diagnosis(point, block.note)
         block.note = ""

@@ -199,6 +199,23 @@ def test_kernel_message_inside_a_not_ok_line_is_a_failure() -> None:
     assert outcomes(parse("1..1\nnot ok 1 na[   12.345678] usb 1-1\n")) == {"na": "fail"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1..2\nnot [   12.345678] usb 1-1: gone\nok 1 a\nok 2 b\n",
+        "1..2\nnot[   12.345678] usb 1-1: gone\n[   12.345679] x: y\n ok 1 a\nok 2 b\n",
+        "1..2\nnot \rok 1 a\r\nok 2 b\n",
+        "1..1\n# 1..2\n# not [   12.345678] usb 1-1\nok 1 a\n# ok 2 b\nok 1 p\n",
+    ],
+)
+def test_a_denial_torn_from_its_result_leaves_no_pass(text: str) -> None:
+    report = parse(text)
+    found = {case.id[-1]: case.outcome for case in report.cases}
+    assert found["a"] is Outcome.MISSING
+    assert sum(outcome is Outcome.PASS for outcome in found.values()) <= 1
+    assert "its other half" in problems(report)
+
+
 def test_kernel_lines_do_not_disturb_plain_ones() -> None:
     text = "1..1\n# ok 1 x\n[   12.345678] not a test\nok 1 p\n"
     assert outcomes(parse(text)) == {"p/x": "pass"}
