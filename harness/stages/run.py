@@ -169,6 +169,8 @@ class MainJob:
             provisions: Future[Provisions] = pool.submit(self._provision)
             try:
                 builds = self.kernels()
+                with self.recorder.stage(self._progress, "machines' disks and QEMU"):
+                    found = provisions.result()
             except BaseException:
                 if not provisions.cancel() and not provisions.done():
                     TABLE.stopping.set()
@@ -177,8 +179,6 @@ class MainJob:
                         provisions.result()
                     TABLE.stopping.clear()
                 raise
-            with self.recorder.stage(self._progress, "machines' disks and QEMU"):
-                found = provisions.result()
             self._pin_provisions(found)
             return builds, found
 

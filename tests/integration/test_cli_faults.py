@@ -29,6 +29,12 @@ _MISSING = [
 pytestmark = pytest.mark.skipif(bool(_MISSING), reason=f"not installed: {', '.join(_MISSING)}")
 
 
+def stages_done(site: Site) -> list[str]:
+    """The stages that the only run has behind it."""
+    found = [path for path in site.runs.glob("*/result.json") if not path.parent.is_symlink()]
+    return [one["name"] for path in found for one in json.loads(path.read_text())["stages"]]
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
@@ -318,41 +324,51 @@ def slow_program(site: Site, name: str, argument: str) -> str:
     return f"{directory}:{os.environ['PATH']}"
 
 
+# the verb, its stage, the program that is in the middle of its work, a word it is called with, and
+# the number of stages that must be over first: disks are made while the kernel is built
+STAGES = [
+    ("build", "source", "git", "archive", 0),
+    ("build", "patch guest", "git", "am", 0),
+    ("build", "config guest", "make", "olddefconfig", 0),
+    ("build", "build guest", "make", "bzImage", 0),
+    ("run", "machines' disks and QEMU", "mmdebstrap", "--variant=minbase", 5),
+]
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(
-    ("stage", "program", "argument"),
-    [
-        ("source", "git", "archive"),
-        ("patch guest", "git", "am"),
-        ("config guest", "make", "olddefconfig"),
-        ("build guest", "make", "bzImage"),
-    ],
-)
-def test_a_signal_in_every_stage_before_the_machines(
-    site: Site, signum: signal.Signals, stage: str, program: str, argument: str
+@pytest.mark.parametrize(("verb", "stage", "program", "word", "over"), STAGES)
+def test_a_signal_in_every_stage_before_the_machines(  # noqa: PLR0917
+    site: Site, signum: signal.Signals, verb: str, stage: str, program: str, word: str, over: int
 ) -> None:
     (site.root / "one.patch").write_bytes(mail_of_change(site, "/* from a mail */\n"))
-    argv = site.argv("--tree", str(site.tree), "--series", f"guest={site.root / 'one.patch'}")
+    series = ("--series", f"guest={site.root / 'one.patch'}")
+    argv = site.argv("--tree", str(site.tree), *series, verb=verb)
     process = subprocess.Popen(
         argv,
         cwd=layout.REPOSITORY,
-        env=site.environment(PATH=slow_program(site, program, argument)),
+        env=site.environment(
+            PATH=slow_program(site, program, word), TDISP_HARNESS_MIRROR="http://mirror.example"
+        ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not (site.root / "reached").exists():
+    while not ((site.root / "reached").exists() and len(stages_done(site)) >= over):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    time.sleep(1.0 if over else 0.0)  # from the end of the stage before to this one
     process.send_signal(signum)
-    said = process.communicate(timeout=30)[0]
+    try:
+        said = process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
     assert process.returncode == 2, said
     result = result_of(site)
     assert result["failures"][0]["kind"] == "interrupted"
     assert result["stages"][-1]["name"] == stage
     assert result["stages"][-1]["state"] == "interrupted"
     assert not list((site.cache / "live").glob("*.json"))
-    done = site.run("--series", f"guest={site.root / 'one.patch'}")
+    done = site.run(*series)
     assert done.returncode == 0, "nothing of the interrupted run is in the way"
