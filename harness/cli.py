@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from harness import __version__, cache, layout
-from harness.emulator import serve
+from harness.emulator import arguments as platform_arguments
 from harness.errors import HarnessError, UserError
 
 EXIT_CODES = """exit codes:
@@ -226,7 +226,7 @@ def _add_platform(verbs: _Verbs) -> None:
     platform = verbs.add_parser(
         "platform", help="serve emulated TEE-IO devices to a QEMU command line (docs/platform.md)"
     )
-    serve.add_arguments(platform)
+    platform_arguments.add_arguments(platform)
 
 
 def _add_parse(verbs: _Verbs) -> None:
@@ -256,9 +256,16 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace, Sequence[str]], int]]:
         "history": commands.history,
         "parse": commands.parse,
         "doctor": commands.doctor,
-        "platform": lambda options, _: serve.run(options),
+        "platform": _platform,
         "cache": lambda options, _: cache.run(options),
     }
+
+
+def _platform(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from harness.emulator import serve  # noqa: PLC0415
+
+    del arguments
+    return serve.run(options)
 
 
 @contextlib.contextmanager

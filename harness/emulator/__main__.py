@@ -7,7 +7,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from harness.emulator.serve import add_arguments, run
+from harness.emulator.arguments import add_arguments
+from harness.emulator.serve import run
 from harness.errors import HarnessError
 
 

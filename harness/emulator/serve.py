@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.emulator import live_table
+from harness.emulator.arguments import LOG_NAME
 from harness.emulator.control import Control, ControlSocket
 from harness.emulator.eventlog import EventLog
 from harness.emulator.judge import Knobs
@@ -26,7 +27,6 @@ from harness.emulator.server import Server, Stop
 from harness.emulator.words import ALL_ONES, PAGE_BYTES, Model
 from harness.errors import InfraError, UserError
 
-LOG_NAME = "platform.jsonl"
 CONTROL_NAME = "control.sock"
 ROOT_NAME = "device-root.der"
 _MAX_SOCKET_PATH = 107  # sun_path of unix(7), without its NUL
@@ -110,56 +110,6 @@ def _serve(platform: Platform, server: Server, stop: Stop, out: TextIO | None) -
         server.end_clients()
         platform.announcements.check("end")
         platform.log.write("stop")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `tdisp-harness platform`."""
-    parser.add_argument(
-        "--socket-dir", type=Path, required=True, metavar="DIR", help="where the sockets go"
-    )
-    parser.add_argument(
-        "--model",
-        choices=[model.value for model in Model],
-        default="B",
-        help="A: T=0 bypasses the vIOMMU, B: one vIOMMU for both, N: none (default: B)",
-    )
-    parser.add_argument(
-        "--vtom",
-        default="all-ones",
-        metavar="ADDRESS",
-        help="model N: private below, shared above it; all-ones: all private (default)",
-    )
-    parser.add_argument(
-        "--locked-t0",
-        choices=["allow", "block"],
-        default="allow",
-        help="T=0 DMA of a locked TDI (default: allow)",
-    )
-    parser.add_argument(
-        "--bme-clear",
-        choices=["error", "ignore"],
-        default="error",
-        help="clearing bus mastering while locked: to ERROR, or nothing (default: error)",
-    )
-    parser.add_argument(
-        "--c-bit", type=int, default=51, metavar="N", help="C-bit in IO page tables (default: 51)"
-    )
-    parser.add_argument(
-        "--tdi",
-        action="append",
-        metavar="BDF",
-        help="serve a TDI, called so in the log; repeatable (default: 01:00.0 and 02:00.0)",
-    )
-    parser.add_argument(
-        "--log", type=Path, metavar="FILE", help=f"event log (default: DIR/{LOG_NAME})"
-    )
-    parser.add_argument(
-        "--no-autobind", action="store_true", help="the host has to connect and bind each TDI"
-    )
-    parser.add_argument(
-        "--stay", action="store_true", help="go on serving when the last client is gone"
-    )
-    parser.add_argument("--print-qemu", action="store_true", help="print the QEMU options first")
 
 
 def options_from(arguments: argparse.Namespace) -> PlatformOptions:

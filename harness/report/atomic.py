@@ -10,9 +10,11 @@ from pathlib import Path
 from harness.errors import StorageError
 
 
-def write_bytes(path: Path, data: bytes, *, executable: bool = False) -> None:
+def write_bytes(path: Path, data: bytes, *, executable: bool = False, sync: bool = True) -> None:
     """Write `data` beside `path`, sync it, rename it over `path`, sync the directory.
 
+    sync=False: for files that are written often; a kill of this process loses nothing, a power cut
+    may lose the last of them.
     On any error the old file stays as it was and no temporary file remains.
     Raises StorageError (disk full, no permission, no such directory).
     """
@@ -24,12 +26,14 @@ def write_bytes(path: Path, data: bytes, *, executable: bool = False) -> None:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)
                 stream.flush()
-                os.fsync(stream.fileno())
+                if sync:
+                    os.fsync(stream.fileno())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_directory(path.parent)
+        if sync:
+            _sync_directory(path.parent)
     except OSError as error:
         raise StorageError(
             f"{path}: cannot write: {error.strerror or error}",
@@ -37,9 +41,10 @@ def write_bytes(path: Path, data: bytes, *, executable: bool = False) -> None:
         ) from error
 
 
-def write_text(path: Path, text: str, *, executable: bool = False) -> None:
+def write_text(path: Path, text: str, *, executable: bool = False, sync: bool = True) -> None:
     """write_bytes() of UTF-8; characters that UTF-8 cannot hold become U+FFFD or '?'."""
-    write_bytes(path, text.encode("utf-8", errors="replace"), executable=executable)
+    data = text.encode("utf-8", errors="replace")
+    write_bytes(path, data, executable=executable, sync=sync)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -72,8 +72,21 @@ def write(path: Path, result: RunResult) -> None:
             f"{path}: not written, the result breaks the schema: {error.message}",
             hint="this is a defect of the harness; please report it",
         ) from error
+    _replace(path, data, sync=True)
+
+
+def write_draft(path: Path, result: RunResult) -> None:
+    """The result of a running run, at each of its many changes: not validated and not synced, which
+    takes long.
+
+    A run ends with `write`. Raises StorageError when the file cannot be written.
+    """
+    _replace(path, to_dict(result), sync=False)
+
+
+def _replace(path: Path, data: Mapping[str, Any], *, sync: bool) -> None:
     # ASCII only: keeps odd characters of console text visible, and lone surrogates representable.
-    atomic.write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    atomic.write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n", sync=sync)
 
 
 def load(path: Path) -> RunResult:

@@ -34,7 +34,11 @@ from harness.model.results import (
 
 
 class Recorder:
-    """Builds a RunResult step by step. clock: seconds since the start of the run."""
+    """Builds a RunResult step by step. clock: seconds since the start of the run.
+
+    write: replaces the file by a whole result. draft: the same for one that grows, which may be
+    done with less care, since it is done at each change; without it `write` serves for both.
+    """
 
     def __init__(
         self,
@@ -42,11 +46,13 @@ class Recorder:
         run_dir: Path,
         clock: Callable[[], float],
         write: Callable[[Path, RunResult], None],
+        draft: Callable[[Path, RunResult], None] | None = None,
     ) -> None:
         self._result = start
         self._path = run_dir / "result.json"
         self._clock = clock
         self._write = write
+        self._draft = draft or write
         self._lock = threading.RLock()
         self.run_dir = run_dir
         self.pins = PinBook()
@@ -59,7 +65,8 @@ class Recorder:
     def now(self) -> float:
         return self._clock()
 
-    def _update(self, result: RunResult) -> None:
+    def _update(self, result: RunResult, *, whole: bool = False) -> None:
+        write = self._write if whole else self._draft
         with self._lock:
             counts = Counter(test.outcome.value for test in result.tests)
             found = verdict(result)
@@ -71,14 +78,14 @@ class Recorder:
                 duration_s=round(self._clock(), 3),
             )
             try:
-                self._write(self._path, self._result)
+                write(self._path, self._result)
             except OSError as exc:
                 raise StorageError(
                     f"{self._path}: {exc.strerror}", hint="free space on the disk that holds it"
                 ) from exc
 
     def save(self) -> None:
-        self._update(self._result)
+        self._update(self._result, whole=True)
 
     def environment(self, **facts: str) -> None:
         """Facts about the controller, e.g. accel and why."""

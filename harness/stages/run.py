@@ -58,7 +58,10 @@ class MainJob:
         self.rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
         self._expression = parse_expression(options.expression) if options.expression else None
         run_dir = make_run_directory(options.runs_dir, options.plan.name, self._started)
-        self.recorder = Recorder(self._first(run_dir.name), run_dir, self._clock, json_report.write)
+        first = self._first(run_dir.name)
+        self.recorder = Recorder(
+            first, run_dir, self._clock, json_report.write, json_report.write_draft
+        )
         self.recorder.pins = PinBook(
             dict(options.pins), allow=options.allow_differences, say=progress.say
         )

@@ -12,7 +12,8 @@ from harness import cli, commands
 from harness.core.plan import all_cells, choose_tests, parse_plan
 from harness.core.platform_argv import platform_argv, qemu_platform, sockets
 from harness.core.select import parse_expression
-from harness.emulator.serve import add_arguments, options_from
+from harness.emulator.arguments import add_arguments
+from harness.emulator.serve import options_from
 from harness.errors import UserError
 from harness.model.kernel import Role
 from harness.model.plan import Plan

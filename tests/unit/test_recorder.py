@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,21 @@ def test_a_full_disk_is_a_storage_error_and_the_old_file_stays(tmp_path: Path) -
         record.test(result(Outcome.FAIL))
     assert json_report.load(tmp_path / "result.json").counts == {"pass": 1}
     assert record.result.counts == {"pass": 1, "fail": 1}, "kept in memory for the next attempt"
+
+
+def test_changes_are_drafts_and_the_end_is_written_with_care(tmp_path: Path) -> None:
+    written: list[str] = []
+
+    def note(how: str) -> Callable[[Path, RunResult], None]:
+        return lambda path, found: written.append(f"{how} {path.name} {len(found.tests)}")
+
+    record = Recorder(START, tmp_path, lambda: 0.0, note("write"), note("draft"))
+    record.test(result(Outcome.PASS))
+    record.save()
+    assert written == ["draft result.json 1", "write result.json 1"]
+
+
+def test_a_draft_is_a_whole_result(tmp_path: Path) -> None:
+    json_report.write(tmp_path / "written.json", START)
+    json_report.write_draft(tmp_path / "draft.json", START)
+    assert (tmp_path / "draft.json").read_text() == (tmp_path / "written.json").read_text()
