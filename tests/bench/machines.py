@@ -27,7 +27,7 @@ from tests.bench.rows import Row, alternate
 
 _MARK = b"bench: init runs"
 _TCG = Accel("tcg", "the targets are for TCG")
-_BARE = ("-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot")
+BARE_QEMU = ("-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot")
 
 
 class LostError(RuntimeError):
@@ -73,7 +73,7 @@ def bare_boot(bench: Bench, role: Role, memory_mib: int, initramfs: Path) -> flo
     install = bench.provisions.qemu
     argv = [
         *install.argv_prefix,
-        *_BARE,
+        *BARE_QEMU,
         *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,+svm,+npt"),
         *("-smp", "2", "-m", str(memory_mib), "-serial", f"file:{serial}"),
         *("-kernel", str(bench.builds[role].image), "-initrd", str(initramfs)),
@@ -190,7 +190,7 @@ def _bare_nested(host: RemoteMachine, build: KernelBuild, initramfs: Path) -> fl
     host.upload(initramfs, "/tmp/bare/initrd")
     argv = [
         "qemu-system-x86_64",
-        *_BARE,
+        *BARE_QEMU,
         *("-machine", "q35", "-accel", "kvm", "-cpu", "qemu64", "-smp", "1", "-m", "768"),
         *("-kernel", "/tmp/bare/bzImage", "-initrd", "/tmp/bare/initrd"),
         *("-serial", "stdio", "-append", "console=ttyS0"),

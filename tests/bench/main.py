@@ -25,6 +25,7 @@ from tests.bench import (
     bench_parsers,
     bench_platform,
     builds,
+    dma_map,
     machines,
     matrix,
     rows,
@@ -52,9 +53,11 @@ def _groups(options: argparse.Namespace, bench: machines.Bench) -> Iterator[Grou
     yield "boot", lambda: [machines.boot_row(bench, options.n)]
     yield "solo", lambda: runs.solo_rows(bench, options.n)
     yield "pair", lambda: [machines.pair_row(bench, options.n)]
+    jobs = os.cpu_count() or 1
+    if options.dma_map:
+        yield "dma-map", lambda: dma_map.rows(bench, jobs)
     if options.matrix:
         yield "matrix", lambda: matrix.trust_rows(bench.directory / "trust")
-    jobs = os.cpu_count() or 1
     if options.builds:
         yield "builds", lambda: builds.rows(builds.site(bench.directory, jobs))
     if options.fresh:
@@ -64,6 +67,11 @@ def _groups(options: argparse.Namespace, bench: machines.Bench) -> Iterator[Grou
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3, help="runs of each measure (default 3)")
+    parser.add_argument(
+        "--dma-map",
+        action="store_true",
+        help="the kernel's own DMA benchmark, with and without our series: builds two kernels",
+    )
     parser.add_argument("--builds", action="store_true", help="kernel builds too: half an hour")
     parser.add_argument(
         "--fresh", action="store_true", help="a run with empty caches too: an hour, with downloads"
