@@ -167,6 +167,21 @@ def test_truncated_golden_texts(path: Path) -> None:
         assert not new or report.problems
 
 
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+def test_a_kernel_message_inside_a_line_hides_nothing(path: Path) -> None:
+    """Wherever it lands, no failure and no skip turns silently into a pass."""
+    data = path.read_bytes()
+
+    def passes(report: KtapReport) -> int:
+        return sum(case.outcome is Outcome.PASS for case in report.cases)
+
+    before = passes(parse(data))
+    message = b"[   12.345678] usb 1-1: new device\n"
+    for at in range(0, len(data), max(1, len(data) // 250)):
+        report = parse(data[:at] + message + data[at:])
+        assert passes(report) <= before or report.problems, data[max(0, at - 40) : at + 40]
+
+
 def flat(n: int) -> str:
     return f"TAP version 13\n1..{n}\n" + "".join(
         f"ok {i} test {i % 1000}\n" for i in range(1, n + 1)
