@@ -61,6 +61,7 @@ def build(result: RunResult, run_dir: Path) -> Any:  # a JUnitXml; half of its m
             found = splats.get((test.role, f"{test.collection}:{test.program}"), [])
             placed.update(map(id, found))
             cases += _test_cases(test, found, run_dir)
+        _keep_apart(cases)
         suite.add_testcases(cases)  # add_testcase() recounts the suite each time
         document.append(suite)
 
@@ -70,10 +71,21 @@ def build(result: RunResult, run_dir: Path) -> Any:  # a JUnitXml; half of its m
         own.append(_nothing_ran_case(result))
     if own or not result.tests:
         suite = _suite(HARNESS_SUITE, result)
+        _keep_apart(own)
         suite.add_testcases(own or [TestCase("run", HARNESS_SUITE, 0.0)])
         document.append(suite)
     document.update_statistics()
     return document
+
+
+def _keep_apart(cases: list[TestCase]) -> None:
+    """Number cases of one name: GitLab shows one of those that have class and name in common."""
+    seen: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for case in cases:
+        key = (case.classname, case.name)
+        seen[key] += 1
+        if seen[key] > 1:
+            case.name = f"{case.name} ({seen[key]})"
 
 
 def _suite(name: str, result: RunResult) -> TestSuite:

@@ -151,6 +151,58 @@ def test_a_failed_run_is_never_green(name: str, tmp_path: Path) -> None:
         assert not bad
 
 
+# What Jenkins' schema (junit-10.xsd) and GitLab's parser know; neither likes anything else.
+ALLOWED = {
+    "testsuites": {"name", "time", "tests", "failures", "errors", "skipped", "disabled"},
+    "testsuite": {"name", "tests", "failures", "errors", "skipped", "time", "timestamp"},
+    "properties": set(),
+    "property": {"name", "value"},
+    "testcase": {"name", "classname", "time"},
+    "failure": {"message", "type"},
+    "error": {"message", "type"},
+    "skipped": {"message", "type"},
+}
+INSIDE = {
+    "testsuites": {"testsuite"},
+    "testsuite": {"properties", "testcase"},
+    "properties": {"property"},
+    "testcase": {"failure", "error", "skipped"},
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_form_is_that_of_gitlab_and_jenkins(name: str, tmp_path: Path) -> None:
+    root = written(SAMPLES[name], tmp_path)
+    assert root.tag == "testsuites"
+    for element in root.iter():
+        assert set(element.attrib) <= ALLOWED[element.tag], element.attrib
+        assert {child.tag for child in element} <= INSIDE.get(element.tag, set())
+    for suite in root:
+        cases = suite.findall("testcase")
+        assert suite.get("name")
+        assert int(suite.get("tests", "")) == len(cases) > 0
+        for verdict, count in (
+            ("failure", "failures"),
+            ("error", "errors"),
+            ("skipped", "skipped"),
+        ):
+            assert int(suite.get(count, "")) == sum(c.find(verdict) is not None for c in cases)
+        assert all(len(c) <= 1 for c in cases), "Jenkins counts a case once"
+        assert all(float(c.get("time", "")) >= 0 for c in cases)
+    # GitLab tells cases by these two, and shows one of those that have both in common.
+    names = [(c.get("classname"), c.get("name")) for c in root.iter("testcase")]
+    assert all(all(name) for name in names)
+    assert len(names) == len(set(names))
+    assert (tmp_path / "junit.xml").stat().st_size < 30_000_000
+
+
+def test_two_failures_of_one_kind_are_two_cases(tmp_path: Path) -> None:
+    run = SAMPLES["patch_failure"]
+    twice = replace(run, failures=(*run.failures, *run.failures, *run.failures))
+    names = [c.get("name") for c in written(twice, tmp_path).iter("testcase")]
+    assert names == ["patch guest", "patch guest (2)", "patch guest (3)"]
+
+
 def test_hostile_text_is_visible_not_active(tmp_path: Path) -> None:
     root = written(SAMPLES["hostile"], tmp_path)
     failure = next(c for c in root.iter("testcase") if "guest.tsm" in (c.get("classname") or ""))[0]
