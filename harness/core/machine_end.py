@@ -143,15 +143,22 @@ def _reboot_text(evidence: _Evidence, expected: int) -> str:
 
 
 def _never_booted_text(data: bytes) -> str:
-    lines = last_lines(data, 1)
-    if not lines:
+    words = _last_words(data)
+    if not words:
         return "the console stayed empty: no firmware and no kernel spoke"
-    return f"no kernel banner was seen; the console said last: {lines[-1][:160]!r}"
+    return f"no kernel banner was seen; the console said last: {words!r}"
 
 
 def _after(evidence: _Evidence) -> str:
-    lines = last_lines(evidence.data, 1)
-    return f"; the console said last: {lines[-1][:160]!r}" if lines else ""
+    words = _last_words(evidence.data)
+    return f"; the console said last: {words!r}" if words else ""
+
+
+def _last_words(data: bytes) -> str:
+    """The last line that says something: a machine may end in the middle of a time stamp."""
+    lines = last_lines(data, 4)
+    said = [line for line in lines if re.search("[A-Za-z]", line)]
+    return (said or list(lines) or [""])[-1][:160]
 
 
 def _in_last_boot(evidence: _Evidence, pattern: re.Pattern[bytes]) -> bool:

@@ -10,6 +10,7 @@ from harness.model.kernel import KernelBuild
 from harness.model.machine import BootFailure, Machine
 from harness.model.progress import Progress
 from harness.model.results import Failure
+from harness.stages.failures import headline
 
 
 def deploy_kernel(machine: Machine, build: KernelBuild, progress: Progress) -> Failure | None:
@@ -33,7 +34,7 @@ def boot_failure(error: KernelError, role: str) -> Failure:
     return Failure(
         kind="boot",
         role=role,
-        message=error.message.partition("\n")[0],
+        message=headline(error, role),
         hint=error.hint,
         command=error.command,
         log=str(error.log) if error.log is not None else "",

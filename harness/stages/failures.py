@@ -22,12 +22,20 @@ def from_error(exc: HarnessError) -> Failure:
     return Failure(
         kind=kind,
         role=role,
-        message=exc.message,
+        message=headline(exc, role) if isinstance(exc.detail, BootFailure) else exc.message,
         hint=exc.hint,
         command=exc.command,
         log=str(exc.log or ""),
         excerpt=excerpt,
     )
+
+
+def headline(exc: HarnessError, role: str) -> str:
+    """The message of a boot that failed, without the end of the console, which the excerpt holds,
+    and without the name in front of it, which a kernel's role repeats.
+    """
+    first = exc.message.partition("\n")[0]
+    return first.removeprefix(f"{role}: ") if isinstance(exc, KernelError) else first
 
 
 def _classify(exc: HarnessError) -> tuple[str, str, str]:

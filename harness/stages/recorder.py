@@ -149,6 +149,10 @@ class Recorder:
             self._update(replace(self._result, splats=splats))
 
     def failure(self, failure: Failure) -> None:
+        """Each failure once. Its log is named as seen from the run directory, if it lies there."""
+        log = Path(failure.log)
+        if log.is_relative_to(self.run_dir):
+            failure = replace(failure, log=log.relative_to(self.run_dir).as_posix())
         with self._lock:
             if failure not in self._result.failures:
                 self._update(replace(self._result, failures=(*self._result.failures, failure)))

@@ -208,6 +208,12 @@ def test_qemu_died() -> None:
     assert end(b"", qemu=False).end is MachineEnd.QEMU_DIED
 
 
+def test_a_torn_time_stamp_is_no_last_word() -> None:
+    report = end(RUNNING + b"\n[    5.8] ACPI: link LNKH\r\n[    5.9", qemu=False)
+    assert report.what.endswith("the console said last: '[    5.8] ACPI: link LNKH'")
+    assert report.last_lines[-1] == "[    5.9"
+
+
 @pytest.mark.parametrize(
     "console", [b"", b"\0\xff", b"SeaBIOS (version 1.17.0)\nBooting from ROM\n"]
 )

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import InfraError, StorageError
+from harness.errors import InfraError, KernelError, StorageError
+from harness.model.machine import BootFailure, MachineEnd
 from harness.model.progress import SilentProgress
 from harness.model.results import Failure, Outcome, RunResult, TestResult, Verdict
 from harness.report import json_report
+from harness.stages import failures
 from harness.stages.recorder import Recorder
 
 START = RunResult(
@@ -55,6 +57,24 @@ def test_the_same_failure_is_recorded_once(tmp_path: Path) -> None:
     record.failure(Failure("infra", "", "gone"))
     record.failure(Failure("infra", "", "gone"))
     assert len(record.result.failures) == 1
+
+
+def test_the_log_of_a_failure_is_named_as_seen_from_the_run(tmp_path: Path) -> None:
+    record = recorder(tmp_path)
+    record.failure(Failure("boot", "guest", "gone", log=str(tmp_path / "console-guest.log")))
+    record.failure(Failure("build", "", "no compiler", log="/elsewhere/build.log"))
+    logs = [failure.log for failure in json_report.load(tmp_path / "result.json").failures]
+    assert logs == ["console-guest.log", "/elsewhere/build.log"]
+
+
+def test_a_boot_that_failed_is_one_sentence() -> None:
+    """The end of the console stands in the excerpt, and the machine's name is the role."""
+    detail = BootFailure("guest", MachineEnd.REBOOT, 3.0, "one\ntwo\n")
+    said = "guest: kernel 7 did not come up in 3.0 s: reset\n  | one\n  | two"
+    failure = failures.from_error(KernelError(said, detail=detail))
+    assert (failure.kind, failure.role) == ("boot", "guest")
+    assert failure.message == "kernel 7 did not come up in 3.0 s: reset"
+    assert failure.excerpt == "one\ntwo\n"
 
 
 def test_a_full_disk_is_a_storage_error_and_the_old_file_stays(tmp_path: Path) -> None:
