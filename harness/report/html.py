@@ -293,10 +293,10 @@ def _change_tone(change: Change) -> str:
 
 
 def _machine_note(machine: MachineRecord) -> str:
-    boots = plural(machine.boots, "boot")
-    return (
-        f"{boots}, first up after {duration(machine.boot_s)}" if machine.boots else "never booted"
-    )
+    if not machine.boots:
+        return "never booted"
+    up = f"first up after {duration(machine.boot_s)}" if machine.boot_s else "never came up"
+    return f"{plural(machine.boots, 'boot')}, {up}"
 
 
 def _shell_words(argv: Sequence[str]) -> str:

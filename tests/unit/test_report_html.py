@@ -294,6 +294,9 @@ def test_machine_that_never_booted(tmp_path: Path) -> None:
     record = MachineRecord("spr1", "host", "lab", "none", "", end="never-booted")
     text = Page(html.render(replace(SAMPLES["infra"], machines=(record,)), tmp_path)).text
     assert "never booted" in text
+    tried = replace(record, boots=2, boot_s=0.0)
+    text = Page(html.render(replace(SAMPLES["infra"], machines=(tried,)), tmp_path)).text
+    assert "2 boots, never came up" in text
 
 
 def test_timeline_lies_within_its_width() -> None:
