@@ -155,7 +155,7 @@ class RemoteMachine(ABC):
 
     def mark(self, text: str) -> None:
         # <5>: KERN_NOTICE, shown at the default console log level
-        line = f"<5>tdisp-harness: {text}\n".encode()
+        line = f"<5>{text}\n".encode()
         self.run("cat > /dev/kmsg", timeout_s=_SHORT_S, stdin=line, check=True)
 
     # kernels

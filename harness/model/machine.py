@@ -147,7 +147,7 @@ class Machine(Protocol):
         """Read a file."""
 
     def mark(self, text: str) -> None:
-        """Write a marker line to the machine's kernel log, and so to its console."""
+        """Write a line to the machine's kernel log, and so to its console."""
 
     def deploy(self, build: KernelBuild) -> None:
         """Upload the kernel, kexec into it once, prove by build id that it runs."""

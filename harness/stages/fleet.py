@@ -126,6 +126,10 @@ class Fleet:
         """Whether the role's kernel did not come up: no further attempt is of use."""
         return (role, cell) in self._broken
 
+    def beside(self, role: Role) -> tuple[AnyMachine, ...]:
+        """The machines of other roles that are up."""
+        return tuple(slot.machine for other, slot in self._slots.items() if other is not role)
+
     def installed(self, role: Role) -> tuple[str, ...]:
         """The "collection:test" lines on the role's machine."""
         return self._slots[role].installed

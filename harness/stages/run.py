@@ -338,7 +338,9 @@ class MainJob:
         try:
             machine = fleet.get(test.role, test.cell)
             speed, watch = fleet.speed(test.role), fleet.platform if test.cell else None
-            settings = selftest.SelftestSettings(fleet.token, speed, self.rules, self._today, watch)
+            settings = selftest.SelftestSettings(
+                fleet.token, speed, self.rules, self._today, watch, fleet.beside(test.role)
+            )
             result = selftest.run_test(machine, test, selection, self.recorder, settings)
             self._progress.say(
                 f"{result.outcome.value:8} {test} ({result.duration_s:.1f} s)"

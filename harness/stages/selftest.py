@@ -58,6 +58,7 @@ class SelftestSettings:
     """token: secret of this run, never sent to a machine (markers carry a MAC made with it).
 
     speed: how much slower than the reference machine. today: for known failures that expire.
+    beside: the run's other machines, whose consoles get the test's markers too.
     """
 
     token: str
@@ -65,6 +66,7 @@ class SelftestSettings:
     rules: RuleSet
     today: datetime.date
     platform: PlatformWatch | None = None  # None: the machine has no platform
+    beside: tuple[RemoteMachine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ def _execute(
         attribution.end_marker(str(test), settings.token, begin),
     )
     script = command(test, markers, nonce, timeout_s)
+    _mark(settings.beside, markers[0])
     result = machine.run(script, timeout_s=timeout_s + _GRACE_S * settings.speed)
     output, status, taint = _split_status(result.stdout, nonce)
     end, what = MachineEnd.ALIVE, ""
@@ -193,12 +196,20 @@ def _execute(
     if status is not None:
         # the serial line lags behind SSH: its end marker closes this test's part of the console
         machine.console.wait_for(markers[1].encode(), 5 * settings.speed, begin)
+        _mark(settings.beside, markers[1])
     else:
         report = machine.report()
         end, what = report.end, report.what
         lines = () if end is MachineEnd.ALIVE else report.last_lines
     console = (begin, machine.console.size())
     return _Ran(result, output, status, taint, end, what, console, lines)
+
+
+def _mark(machines: Sequence[RemoteMachine], marker: str) -> None:
+    """So that what their kernels report meanwhile belongs to the test. Not worth a failure."""
+    for machine in machines:
+        with contextlib.suppress(InfraError):
+            machine.mark(marker)
 
 
 def _split_status(output: bytes, nonce: str) -> tuple[bytes, int | None, tuple[int, int]]:

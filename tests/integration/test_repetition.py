@@ -13,8 +13,11 @@ from typing import Any, cast
 import pytest
 
 from harness import cli, commands
+from harness.core.attribution import attribute
 from harness.core.machine_end import EndReport
+from harness.core.splat import find_splats, load_rules
 from harness.errors import KernelError, MachineError
+from harness.layout import CONFIGS
 from harness.model.kernel import KernelBuild, Role
 from harness.model.machine import ExecResult, MachineEnd
 from harness.model.plan import KnownFailure, TestId, TestSelection
@@ -24,6 +27,7 @@ from harness.report import json_report
 from harness.stages.fleet import Fleet
 from harness.stages.run import MainJob
 
+RULES = load_rules((CONFIGS / "splat_rules.toml").read_text())
 TEST = TestId(Role.GUEST, "tsm", "abi")
 SELECTION = TestSelection(Role.GUEST, "tsm", ("*",), (), 60.0)
 PASS = "TAP version 13\n1..1\n# selftests: tsm: abi\n# 1..1\n# ok 1 a\nok 1 selftests: tsm: abi\n"
@@ -76,6 +80,21 @@ class PlayedMachine:
         return EndReport(MachineEnd.PANIC, "kernel panic in tdi_lock", ("last words",))
 
 
+class PlayedHost:
+    """The machine beside it: markers show on its console, and after a begin its kernel warns."""
+
+    name = "host"
+
+    def __init__(self, run_dir: Path) -> None:
+        self.console = run_dir / "console-host.log"
+
+    def mark(self, text: str) -> None:
+        with self.console.open("a") as file:
+            file.write(f"[    1.000000] {text}\n")
+            if " begin " in text:
+                file.write(SPLAT)
+
+
 class PlayedFleet:
     """One machine per boot; `answers` are given one per attempt."""
 
@@ -87,6 +106,11 @@ class PlayedFleet:
         self._answers = list(answers)
         self._up = False
         self.boots = 0
+        self.host: PlayedHost | None = None
+
+    def beside(self, role: Role) -> tuple[PlayedHost, ...]:
+        del role
+        return (self.host,) if self.host else ()
 
     def get(self, role: Role, cell: str = "") -> PlayedMachine:
         del role, cell
@@ -129,8 +153,14 @@ class Played:
         (artifact / "kselftest-list.txt").write_text("tsm:abi\n")
         self._build = KernelBuild(Role.GUEST, "k", artifact, "7", "ab", "gcc", (), True, 0.0, "c")
 
-    def play(self, *answers: str | Exception, selection: TestSelection = SELECTION) -> PlayedFleet:
+    def play(
+        self,
+        *answers: str | Exception,
+        selection: TestSelection = SELECTION,
+        host: PlayedHost | None = None,
+    ) -> PlayedFleet:
         fleet = PlayedFleet(self.run_dir, answers)
+        fleet.host = host
         self.job._one(cast(Fleet, fleet), self._build, TEST, selection)
         return fleet
 
@@ -148,6 +178,17 @@ def test_a_pass_is_run_once(tmp_path: Path) -> None:
     assert played.play(PASS).boots == 1
     assert (played.result().outcome, played.result().attempts) == (Outcome.PASS, ())
     assert played.verdict is Verdict.PASS
+
+
+def test_what_another_machine_says_meanwhile_belongs_to_the_test(tmp_path: Path) -> None:
+    played = Played(tmp_path)
+    host = PlayedHost(played.run_dir)
+    fleet = played.play(f"{FAIL}|console of the first attempt\n", PASS, host=host)
+    text = host.console.read_bytes()
+    host.console.write_bytes(text + SPLAT.encode())
+    found = find_splats(host.console.read_bytes(), RULES)
+    tests = [test for _, test in attribute(host.console.read_bytes(), found, fleet.token)]
+    assert tests == ["guest:tsm:abi", "guest:tsm:abi", ""], "one per attempt; the last is after it"
 
 
 def test_fail_then_pass_is_flaky_on_two_machines_with_two_logs(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_boot_proves_the_kernel_and_power_off_is_seen(
     assert machine.running_build_id() == assets.build.build_id
     assert machine.state() is MachineEnd.ALIVE
     assert machine.run(["hostname"], timeout_s=20).stdout == b"guest\n"
-    machine.mark("a marker")
+    machine.mark("tdisp-harness: a marker")
     assert machine.console.wait_for(b"tdisp-harness: a marker", 5)
     assert machine.console.read().count(b"Linux version") == 1
     assert machine.power_down()

@@ -116,7 +116,12 @@ def test_reports_stand_beside_the_result(pair: Path) -> None:
     suites = ET.parse(run / "junit.xml").getroot()
     assert {suite.get("name") for suite in suites} >= {"guest:tsm", "host:tsm"}
     for role in ("host", "guest"):
-        assert "Linux version" in (run / f"console-{role}.log").read_text(errors="replace")
+        console = (run / f"console-{role}.log").read_text(errors="replace")
+        assert "Linux version" in console
+        # the host machine is up during all tests, the guest at least during its own
+        for tested in {"host": ("host", "guest"), "guest": ("guest",)}[role]:
+            assert f"tdisp-harness: begin {tested}:tsm:dma_freeze" in console
+            assert f"tdisp-harness: end {tested}:tsm:dma_freeze" in console
         assert "CONFIG_PCI_TSM" in (run / f"config-proof-{role}.txt").read_text()
     assert os.access(run / "reproduce.sh", os.X_OK)
     assert not (run / "id_ed25519").exists(), "the run's private key must not stay"
