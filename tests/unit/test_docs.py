@@ -158,6 +158,36 @@ def test_tests_named_in_the_status_table_exist() -> None:
         assert re.search(rf"^TEST_F\({fixture}, {case}\)", source, re.MULTILINE), name
 
 
+def claims() -> list[tuple[str, list[str]]]:
+    """(what was asked, tests named for it) of each row in docs/verdict.md."""
+    text = (REPOSITORY / "docs/verdict.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| (.+) \|$", text, re.MULTILINE)
+    return [
+        (
+            asked,
+            re.findall(r"`(\w+/\w+\.py::\w+)`", shown) or re.findall(r"`[^`]*\bbench\w*`", shown),
+        )
+        for asked, shown in rows
+        if asked != "asked"
+    ]
+
+
+def test_what_the_verdict_rests_on_is_tested() -> None:
+    """Each row names a test or a measurement, and each test named is there."""
+    found = claims()
+    assert len(found) > 70
+    assert [asked for asked, tests in found if not tests] == []
+    text = (REPOSITORY / "docs/verdict.md").read_text()
+    named = re.findall(r"`(\w+/\w+\.py)::(\w+)`", text)
+    assert text.count("::") == len(named), "a name that is not of the form directory/file.py::test"
+    absent = [
+        f"{file}::{name}"
+        for file, name in named
+        if f"\ndef {name}(" not in (REPOSITORY / "tests" / file).read_text()
+    ]
+    assert absent == []
+
+
 def test_every_top_level_directory_is_in_the_readme() -> None:
     text = (REPOSITORY / "README.md").read_text()
     tops = {file.relative_to(REPOSITORY).parts[0] for file in tracked()}
