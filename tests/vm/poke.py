@@ -25,7 +25,7 @@ from harness.stages.provision import Provisions
 from harness.stages.run import MainJob
 
 SOURCES = Path(__file__).with_name("data") / "poke"
-PROGRAMS = ("judged", "unannounced", "missing", "wait")
+PROGRAMS = ("judged", "unannounced", "missing", "wait", "stream")
 
 
 def with_poke(build: KernelBuild, into: Path) -> KernelBuild:
