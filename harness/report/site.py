@@ -82,7 +82,7 @@ class RunsSite:
                     cached = (stamp, _line(path))
                     self._cache[path] = cached
                 found.append(cached[1])
-        return tuple(sorted(found, key=lambda line: (line.started, line.name), reverse=True))
+        return tuple(sorted(found, key=_when, reverse=True))
 
     def _results(self) -> list[tuple[Path, tuple[int, int]]]:
         """result.json of each run with (mtime, size), by name, the newest name first."""
@@ -148,8 +148,13 @@ def _load(path: Path) -> RunResult:
     return json_report.from_dict(json.loads(path.read_bytes()))
 
 
+def _when(line: RunLine) -> tuple[str, str]:
+    """A name begins with the time of the run, which is all that a broken run tells of it."""
+    return line.started.replace("-", "").replace(":", "") or line.name, line.name
+
+
 def _line(path: Path) -> RunLine:
     try:
         return index.line(path.parent.name, _load(path))
     except (HarnessError, OSError, ValueError, RecursionError) as error:
-        return index.unreadable(path.parent.name, str(error))
+        return index.unreadable(path.parent.name, f"{path.name}: {error}")

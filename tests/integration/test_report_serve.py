@@ -205,11 +205,22 @@ def test_new_runs_appear_and_broken_ones_are_told(tmp_path: Path) -> None:
         index = served.get("/")[1]
         assert "20260801T101500Z-smoke" in index
         assert "UNREADABLE" in index
+        assert "result.json: Expecting" in index
+        assert "0.0 s" not in index, "nobody knows how long it took"
         # no report.html yet, as while a run is under way: made in memory, nothing is written
         status, page, _ = served.get("/runs/20260801T101500Z-smoke/report.html")
         assert (status, "FAIL: " in page) == (200, True)
         assert not (runs / "20260801T101500Z-smoke" / "report.html").exists()
         assert "Expecting" in served.get("/runs/broken/report.html")[1]
+
+
+def test_a_broken_run_stands_where_its_name_says(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", "20260801T101500Z-smoke")
+    for name in ("20260802T101500Z-smoke", "20260731T101500Z-smoke"):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "result.json").write_text("{")
+    found = [line.name for line in RunsSite(tmp_path / "runs").lines()]
+    assert found == [f"{day}T101500Z-smoke" for day in ("20260802", "20260801", "20260731")]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
