@@ -15,7 +15,7 @@ from harness.errors import HarnessError, MachineError
 from harness.machines.remote import RemoteMachine
 
 TOOL = "/opt/kselftest/tsm/tdi_tool"
-_ANSWER = re.compile(r"rc=(-?\d+)((?: \w+=\S*)*)(?: why=(.*))?")
+_ANSWER = re.compile(r"rc=(-?\d+)((?: (?!why=)\w+=\S*)*)(?: why=(.*))?")
 _FIELD = re.compile(r"(\w+)=(\S*)")
 # an answer of the tool; a big DMA under emulation takes a while
 _ASK_S = 60.0
@@ -71,8 +71,8 @@ class GuestTdi:
         if first is None or first.rc:
             self._dialogue.close()
             raise NoTdiError(f"{machine.name}: {first.why if first else line}")
-        self.bdf = first.why
-        self.interface = self.must("tdi").number("interface")
+        self.bdf = first["bdf"]
+        self.interface = first.number("interface")
 
     def ask(self, command: str, timeout_s: float = _ASK_S) -> Answer:
         """One command, whatever comes of it."""

@@ -6,7 +6,8 @@
  *	rc=0 slot=0 addr=0x1234000
  *	rc=-16
  *
- * rc is 0 or -errno. Mappings live as long as the program: it is no test.
+ * rc is 0 or -errno. It begins with the answer to the command tdi. Mappings
+ * live as long as the program: it is no test.
  *
  *	tdi				the TDI's BDF and interface, the TSM, the model
  *	reset				unlocked, unbound, trust level auto
@@ -325,7 +326,7 @@ int main(int argc, char **argv)
 		return 4; /* KSFT_SKIP */
 	}
 	tool.tdi = &tool.machine.tdi[index];
-	answer(0, " why=%s", tool.tdi->bdf);
+	cmd_tdi(&tool, NULL);
 	while (fgets(line, sizeof(line), stdin))
 		carry_out(&tool, line);
 	machine_close(&tool.machine);

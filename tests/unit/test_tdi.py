@@ -20,6 +20,7 @@ from harness.machines.tdi import Answer, parse_answer
         ("rc=0 bdf=0000:01:00.0 tsm=", Answer(0, {"bdf": "0000:01:00.0", "tsm": ""})),
         ("rc=-5 ret=-1", Answer(-5, {"ret": "-1"})),
         ("rc=-19 why=no such TDI", Answer(-19, {}, "no such TDI")),
+        ("rc=-19 why=none", Answer(-19, {}, "none")),
         ("rc=-5 status=3 why=read at 0x1: x=1", Answer(-5, {"status": "3"}, "read at 0x1: x=1")),
     ],
 )
