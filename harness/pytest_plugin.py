@@ -157,13 +157,19 @@ def platform(scenario: Scenario) -> PlatformProcess:
 
 @pytest.fixture
 def tdi(scenario: Scenario) -> GuestTdi:
-    """The guest's first TDI, unlocked and unbound; a skip where there is none."""
+    """The guest's first TDI: the host bound it to the guest, it is unlocked and has no driver.
+
+    A skip where there is none.
+    """
     from harness.machines.tdi import NoTdiError  # noqa: PLC0415
 
     try:
         found = scenario.tdi()
     except NoTdiError as exc:
         pytest.skip(exc.message)
+    states = scenario.platform.ask(op="state")["tdis"]
+    if not states[found.interface]["bound"]:  # an earlier scenario took it away
+        scenario.platform.ask(op="bind", tdi=found.interface)
     found.must("reset")
     return found
 

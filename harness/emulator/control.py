@@ -41,6 +41,7 @@ class Control:
             "announce": self._announce,
             "check": self._check,
             "inject": self._inject,
+            "bind": self._bind,
             "unbind": self._unbind,
             "pages": self._pages,
         }
@@ -102,6 +103,16 @@ class Control:
 
     def _unbind(self, request: Answer) -> Answer:
         result = self._tdi(request).unbind()
+        if result is not Result.OK:
+            raise ControlError(result.name.lower())
+        return {}
+
+    def _bind(self, request: Answer) -> Answer:
+        """What --no-autobind leaves to the host: connect, if need be, and bind."""
+        tdi = self._tdi(request)
+        if not tdi.connected:
+            tdi.connect()
+        result = tdi.bind("")
         if result is not Result.OK:
             raise ControlError(result.name.lower())
         return {}

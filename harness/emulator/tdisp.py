@@ -117,11 +117,11 @@ class Tdi:
         return Result.OK
 
     def unbind(self) -> Result:
+        """The host takes it away. What the guest attached to its vIOMMU stays the guest's."""
         if not self.bound:
             return Result.NOT_BOUND
         self._move(TdiState.UNLOCKED, "unbind")
         self.bound = False
-        self.table = None
         return Result.OK
 
     def conventional_reset(self) -> None:

@@ -358,6 +358,8 @@ def test_control(start: Start, ram: int) -> None:
     assert platform.ask(op="unbind", tdi=0)["ok"]
     assert platform.ask(op="state")["tdis"][0]["bound"] is False
     assert platform.ask(op="unbind", tdi=0) == {"ok": False, "error": "not_bound"}
+    assert platform.ask(op="bind", tdi=0)["ok"]
+    assert platform.ask(op="bind", tdi=0) == {"ok": False, "error": "invalid_state"}
     command(port, Command.PAGE_STATE, SHARED, 3, 1)
     assert platform.ask(op="pages")["shared"] == [{"gpa": hex(SHARED), "pages": 3}]
 

@@ -106,6 +106,18 @@ def test_host_commands_and_their_order() -> None:
     rig.close()
 
 
+def test_what_the_guest_attached_outlives_the_binding() -> None:
+    """The vIOMMU is the guest's; the host takes the TDI away and gives it back."""
+    rig = Rig(Knobs(Model.B))
+    assert rig.command(C.ATTACH_TABLE, ROOT, 3)[0] is R.OK
+    table = rig.platform.tdis[0].table
+    assert table is not None
+    assert rig.command(C.UNBIND, host=True)[0] is R.OK
+    assert rig.command(C.BIND, host=True)[0] is R.OK
+    assert rig.platform.tdis[0].table == table
+    rig.close()
+
+
 @pytest.mark.parametrize("command", [C.CONNECT, C.DISCONNECT, C.BIND, C.UNBIND])
 def test_guests_may_not_give_host_commands(rig: Rig, command: Command) -> None:
     assert rig.command(command)[0] is R.DENIED
