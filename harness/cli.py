@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_run(verbs)
     _add_mutants(verbs)
+    _add_patchcheck(verbs)
     _add_build(verbs)
     _add_boot(verbs)
     _add_reports(verbs)
@@ -64,6 +65,24 @@ def _parser() -> argparse.ArgumentParser:
 def _add_kernel_options(parser: argparse.ArgumentParser, plan: str = "default") -> None:
     """The plan and what goes into its kernels; `plan`: the one that is taken when none is named."""
     parser.add_argument("plan", nargs="?", default=plan, help="a plan's name or file")
+    _add_source_options(parser)
+    parser.add_argument(
+        "--topology", choices=["solo", "pair"], help="solo: guest VM only (default: the plan's)"
+    )
+    parser.add_argument(
+        "--pins",
+        type=Path,
+        metavar="FILE",
+        help="refuse to go on where source, series, configuration, root file system, QEMU or plan "
+        "are not those of FILE (written by reproduce.sh)",
+    )
+    parser.add_argument(
+        "--allow-differences", action="store_true", help="with --pins: say them and go on"
+    )
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    """What the kernels are made of, and where that is written down."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--tree", type=Path, metavar="DIR", help="a kernel git tree (only read)")
     source.add_argument("--tarball", type=Path, metavar="FILE", help="a kernel source tarball")
@@ -84,20 +103,7 @@ def _add_kernel_options(parser: argparse.ArgumentParser, plan: str = "default") 
         help="leave our own series out; may be repeated",
     )
     parser.add_argument(
-        "--topology", choices=["solo", "pair"], help="solo: guest VM only (default: the plan's)"
-    )
-    parser.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs"
-    )
-    parser.add_argument(
-        "--pins",
-        type=Path,
-        metavar="FILE",
-        help="refuse to go on where source, series, configuration, root file system, QEMU or plan "
-        "are not those of FILE (written by reproduce.sh)",
-    )
-    parser.add_argument(
-        "--allow-differences", action="store_true", help="with --pins: say them and go on"
     )
     parser.add_argument(
         "-j", "--jobs", type=int, default=os.cpu_count() or 1, help="parallel compilers"
@@ -160,6 +166,35 @@ def _add_mutants(verbs: _Verbs) -> None:
         help="the patches (default: tests/mutants)",
     )
     _add_kernel_options(mutants, plan="trust")
+
+
+def _add_patchcheck(verbs: _Verbs) -> None:
+    check = verbs.add_parser(
+        "patchcheck",
+        help="is every single patch of the series fit to be sent?",
+        description="Each patch: applies with git am, checkpatch --strict has nothing to say "
+        "(but that nobody signed), and with --build the directories of the series compile with "
+        "W=1, without a new warning.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument(
+        "role",
+        nargs="?",
+        choices=["host", "guest"],
+        metavar="ROLE",
+        help="one role (default: both)",
+    )
+    check.add_argument("--build", action="store_true", help="compile after each patch")
+    check.add_argument(
+        "--from",
+        dest="start",
+        default="",
+        metavar="PATCH",
+        help="begin there: SERIES, SERIES/NAME or the beginning of either; needs ROLE",
+    )
+    _add_source_options(check)
+    check.set_defaults(plan="default", topology="pair", pins=None, allow_differences=False)
 
 
 def _add_build(verbs: _Verbs) -> None:
@@ -248,6 +283,7 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace, Sequence[str]], int]]:
     return {
         "run": commands.run,
         "mutants": commands.mutants,
+        "patchcheck": commands.patchcheck,
         "build": commands.build,
         "boot": commands.boot,
         "shell": commands.shell,

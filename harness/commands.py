@@ -200,6 +200,31 @@ def mutants(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     return code
 
 
+def patchcheck(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    """Every patch of the series by itself; 0 when nothing is wrong with any."""
+    options = run_options(arguments, command)
+    if arguments.start and arguments.role is None:
+        raise UserError("--from: needs ROLE", hint="e.g. patchcheck guest --from dma-private")
+    from harness.adapters import system_packages  # noqa: PLC0415
+    from harness.stages.patchcheck import PatchCheck  # noqa: PLC0415
+    from harness.terminal import TerminalProgress  # noqa: PLC0415
+
+    roles = options.roles if arguments.role is None else (Role(arguments.role),)
+    progress = TerminalProgress()
+    try:
+        requirements = system_packages.load(layout.CONFIGS / "requirements.toml")
+        system_packages.ensure(requirements, progress)
+        job = PatchCheck(options, roles, progress, build=arguments.build, start=arguments.start)
+        try:
+            code = job.execute()
+        finally:
+            progress.close()
+            print(job.render())
+    finally:
+        progress.close()
+    return code
+
+
 def build(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     """Build the kernels and stop."""
 

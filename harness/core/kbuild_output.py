@@ -66,10 +66,14 @@ class KbuildOutput:
         return tuple(m for m in self._messages.values() if not m.error)
 
     @property
+    def errors(self) -> tuple[CompilerMessage, ...]:
+        """What the tools called errors, or else where make itself stopped."""
+        return tuple(m for m in self._messages.values() if m.error) or tuple(self._stops)
+
+    @property
     def first_error(self) -> CompilerMessage | None:
         """The first error of a tool, or else the first stop of make itself."""
-        errors = [m for m in self._messages.values() if m.error]
-        return next(iter(errors + self._stops), None)
+        return next(iter(self.errors), None)
 
     def _stop(self, text: str) -> CompilerMessage | None:
         match = _MAKE.match(text)

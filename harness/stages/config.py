@@ -90,6 +90,14 @@ def configure(
     return proof, config_hash(proof.final)
 
 
+def wished(tree: PatchedTree, fragments: Sequence[Path], kbuild: Kbuild) -> str:
+    """A configuration without a proof: what the tree does not know is left out.
+
+    For a tree in the middle of a series. BuildError when Kconfig fails.
+    """
+    return _make(tree, kbuild, merge(_fragments(fragments)))
+
+
 def _proof(tree: PatchedTree, merged: Merged, store: ArtifactStore) -> ConfigProof | None:
     """The proof in the store: of this very series, or of one with the same Kconfig files.
 

@@ -131,6 +131,20 @@ def apply(  # noqa: PLR0917  (one argument per thing that makes the tree)
     return result
 
 
+def applies(
+    role: Role,
+    source: SourceTree,
+    series: Sequence[SeriesInput],
+    directory: Path,
+    progress: Progress,
+) -> None:
+    """Only try it, in a scratch repository below `directory`; PatchError as from `apply`."""
+    for one in series:
+        _check_range(role, source, one)
+    patches = tuple(patch for one in series for patch in one.patches)
+    _apply_series(role, source, patches, directory, progress)
+
+
 def _check_range(role: Role, source: SourceTree, series: SeriesInput) -> None:
     if series.kernel is None or in_range(source.version, series.kernel):
         return
