@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from harness import cli, commands, layout
+from harness.adapters.process import TABLE
 from harness.errors import HarnessError
 from harness.model.kernel import KernelBuild, Role
 from harness.model.progress import SilentProgress
@@ -84,6 +86,8 @@ def main() -> None:
     base.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=base))
     found: list[rows.Row] = []
+    # what is measured starts groups of processes: they must not outlive this one
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
     try:
         print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; preparing", flush=True)
         for name, measure in _groups(options, _prepare(directory)):
@@ -95,8 +99,9 @@ def main() -> None:
             except (HarnessError, RuntimeError, OSError, subprocess.SubprocessError) as exc:
                 print(f"{name} could not be measured: {exc}", flush=True)
     finally:
+        TABLE.end_all()
         if found:
-            print(f"\n{rows.render(found)}")
+            print(f"\n{rows.render(found)}", flush=True)
         shutil.rmtree(directory, ignore_errors=True)
 
 
