@@ -6,6 +6,7 @@
     ├── InfraError            exit 2: the surroundings failed; no statement about the kernel
     │   ├── NetworkError      a download or a connection to a package mirror failed
     │   ├── StorageError      disk full, cache entry unusable, permission denied
+    │   │   └── DamagedSourceError  a pristine kernel tree in the cache was altered
     │   └── MachineError      a machine or the connection to it failed
     └── KernelError           exit 1: the kernel under test is at fault; recorded as a result
         ├── PatchError        a series does not apply; carries a PatchReport
@@ -77,6 +78,10 @@ class NetworkError(InfraError):
 
 class StorageError(InfraError):
     """Disk full, unusable cache entry, permission denied."""
+
+
+class DamagedSourceError(StorageError):
+    """A pristine kernel tree of the cache is not what was unpacked."""
 
 
 class MachineError(InfraError):

@@ -9,6 +9,7 @@ and roles.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import resource
@@ -173,6 +174,13 @@ class Kbuild:
 
 def compiler_identity() -> str:
     """Compiler and linker, by the first lines of their --version."""
+    return _identity(*(shutil.which(tool) for tool in ("gcc", "ld")))
+
+
+@functools.lru_cache(maxsize=8)
+def _identity(*places: str | None) -> str:
+    """Asked once per process: a cached run needs it several times. places: the tools' files."""
+    del places
     lines = []
     for tool in ("gcc", "ld"):
         done = run((tool, "--version"), env={"LC_ALL": "C"}, what=f"{tool} --version")

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from harness.adapters.tarball import full, is_full
-from harness.errors import StorageError
+from harness.errors import DamagedSourceError, StorageError
 
 MANIFEST = "COMPLETE"
 _SAMPLES = 256
@@ -43,10 +43,14 @@ class Manifest:
 
 
 class SourceCache:
-    """The entries below `<cache>/source`. Several processes may use it at once."""
+    """The entries below `<cache>/source`. Several processes may use it at once.
 
-    def __init__(self, cache: Path) -> None:
+    thorough: look at every file of an entry that is taken out, see `altered`.
+    """
+
+    def __init__(self, cache: Path, thorough: bool = True) -> None:
         self.root = cache / "source"
+        self.thorough = thorough
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -124,6 +128,26 @@ def altered(entry: Path, manifest: Manifest, thorough: bool) -> str:
         if size_bytes != manifest.size_bytes:
             return f"{size_bytes} bytes instead of {manifest.size_bytes}"
     return ""
+
+
+_found_whole: set[str] = set()  # `made` of entries that this process has looked at, file by file
+
+
+def require_whole(tree: Path) -> None:
+    """Look at every file of an entry's tree, once per process, before something is made of it.
+
+    DamagedSourceError when one differs. A run whose kernels are cached needs none of them.
+    """
+    manifest = load_manifest(tree.parent)
+    if manifest is None or manifest.made in _found_whole:
+        return
+    damage = altered(tree.parent, manifest, thorough=True)
+    if damage:
+        raise DamagedSourceError(
+            f"{tree.parent}: the pristine tree was altered: {damage}",
+            hint="remove it; the next run makes it again",
+        )
+    _found_whole.add(manifest.made)
 
 
 def _survey(tree: Path, kind: str, ident: str, origin: str, version: str) -> Manifest:

@@ -233,11 +233,17 @@ class RemoteMachine(ABC):
             except MachineError as exc:
                 problem = exc.message
                 continue
-            answered = self._boot_id()
-            if answered and answered != boot_id_before:
-                self._prove(build, begin)
-                return
-            problem = _OLD_KERNEL if answered else ""
+            # after a power-on there was no kernel before: the build id alone proves the new one
+            proved = build is not None and not boot_id_before
+            answered = "" if proved else self._boot_id()
+            if proved or (answered and answered != boot_id_before):
+                try:
+                    self._prove(build, begin)
+                    return
+                except MachineError as exc:
+                    problem = exc.message
+            else:
+                problem = _OLD_KERNEL if answered else ""
             time.sleep(_POLL_S)
             self.ssh.drop()
         raise self._boot_error(build, time.monotonic() - begin, start, problem)

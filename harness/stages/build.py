@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.adapters.kbuild import ARCH, Kbuild, child_cpu_s, compiler_identity, elf_build_id
 from harness.adapters.pack import pack
+from harness.adapters.source_cache import require_whole
 from harness.adapters.store import ArtifactStore
 from harness.core.kbuild_output import KbuildOutput
 from harness.core.kconfig import parse_config
@@ -94,6 +95,7 @@ def build(
         if found is not None:
             progress.say(f"{tree.role}: {found.release} unchanged, not built again")
             return found
+        require_whole(tree.source.path)  # the role's tree is made of hard links to it
         kbuild = Kbuild(tree.path, store.root.parent / "ccache", jobs)
         kbuild.write_config(proof.final)
         expected = _expected(tree, store, kbuild)

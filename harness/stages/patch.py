@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness.adapters.git import ScratchRepository
 from harness.adapters.role_tree import Content, RoleTree, overlay_files, read_content
-from harness.adapters.source_cache import altered, load_manifest
+from harness.adapters.source_cache import altered, load_manifest, require_whole
 from harness.core.diff import failures, parse_diff
 from harness.core.mailbox import split_mbox, to_bytes, to_text
 from harness.core.series import (
@@ -123,6 +123,7 @@ def apply(  # noqa: PLR0917  (one argument per thing that makes the tree)
     if tree.is_current(key):
         progress.say(f"{role.value}: {len(patches)} patches already applied")
         return result
+    require_whole(source.path)
     wanted = _apply_series(role, source, patches, directory, progress)
     if tree.ensure():
         progress.say(f"{role.value}: new tree {tree.path}")

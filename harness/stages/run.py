@@ -24,7 +24,14 @@ from harness.core.pins import PinBook
 from harness.core.plan import choose_tests
 from harness.core.select import parse_expression
 from harness.core.splat_rules import load_rules
-from harness.errors import HarnessError, InfraError, KernelError, StorageError, UserError
+from harness.errors import (
+    DamagedSourceError,
+    HarnessError,
+    InfraError,
+    KernelError,
+    StorageError,
+    UserError,
+)
 from harness.model.kernel import KernelBuild, Role
 from harness.model.options import RunOptions
 from harness.model.plan import RepeatPolicy, TestId, TestSelection
@@ -220,11 +227,19 @@ class MainJob:
 
     def kernels(self) -> Mapping[Role, KernelBuild]:
         """Source, series, configuration and build of every role."""
-        with self.recorder.stage(self._progress, "source") as note:
-            tree = source.fetch(self._options.source, self._options.cache, self._progress)
+        try:
+            return self._kernels(thorough=False)
+        except DamagedSourceError as exc:
+            self._progress.say(f"note: {exc.message}: beginning again")
+            return self._kernels(thorough=True)
+
+    def _kernels(self, *, thorough: bool) -> Mapping[Role, KernelBuild]:
+        options, progress = self._options, self._progress
+        with self.recorder.stage(progress, "source") as note:
+            tree = source.fetch(options.source, options.cache, progress, thorough=thorough)
             note.text = f"Linux {tree.version} from {tree.origin}"
         self.recorder.pins.pin("source", source.pin(tree), "put that source in the cache, or")
-        maker = KernelMaker(self._options, self._store, self.recorder, self._progress)
+        maker = KernelMaker(options, self._store, self.recorder, progress)
         with self._work_lock():
             trees = maker.patched(tree)
             configured = {role: maker.configured(trees[role]) for role in trees}

@@ -87,13 +87,13 @@ def install(machine: RemoteMachine, build: KernelBuild) -> tuple[str, ...]:
     """Put the build's kselftests on the machine; the "collection:test" lines installed."""
     remote = "/var/tmp/kselftests.tar.gz"
     machine.upload(build.kselftests, remote)
-    machine.run(
+    unpacked = machine.run(
         f"rm -rf {_REMOTE} && mkdir -p {_REMOTE} && tar -xzf {remote} -C {_REMOTE} --no-same-owner"
-        f" && rm -f {remote}",
+        f" && rm -f {remote} && cat {_REMOTE}/kselftest-list.txt",
         timeout_s=300,
         check=True,
     )
-    return tuple(machine.read(f"{_REMOTE}/kselftest-list.txt").decode().split())
+    return tuple(unpacked.stdout.decode().split())
 
 
 def command(test: TestId, markers: tuple[str, str], nonce: str, timeout_s: float) -> str:

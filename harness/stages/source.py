@@ -49,16 +49,20 @@ class _Seen:
     checked: float
 
 
-def fetch(spec: SourceSpec, cache: Path, progress: Progress) -> SourceTree:
-    """The tree that the user asked for, made when the cache lacks it.
+def fetch(
+    spec: SourceSpec, cache: Path, progress: Progress, *, thorough: bool = True
+) -> SourceTree:
+    """The tree that the user asked for, made when the cache lacks it or holds a damaged one.
 
+    thorough: look at all of its files, else at some: before something is made of it, the stages
+    look at the others (source_cache.require_whole).
     UserError: no such tree, ref or file, not a kernel. NetworkError: a download failed.
     StorageError: disk full.
     """
     given = [bool(spec.package), spec.tree is not None, spec.tarball is not None]
     if sum(given) != 1:
         raise UserError("source: give exactly one of package, tree and tarball")
-    entries = SourceCache(cache)
+    entries = SourceCache(cache, thorough)
     if spec.tree is not None:
         return _from_git(spec.tree, spec.ref, entries, progress)
     if spec.tarball is not None:
@@ -208,7 +212,9 @@ def _cached(entries: SourceCache, kind: str, ident: str, progress: Progress) -> 
     manifest = load_manifest(entry)
     damage = "no manifest"
     if manifest is not None:
-        damage = altered(entry, manifest, thorough=True) if manifest.id == ident else "another id"
+        damage = (
+            altered(entry, manifest, entries.thorough) if manifest.id == ident else "another id"
+        )
     if manifest is None or damage:
         progress.say(f"note: {entry} is damaged ({damage}): making it again")
         return None

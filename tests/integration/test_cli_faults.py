@@ -286,6 +286,24 @@ def test_a_harmed_source_tree_is_exported_again(site: Site) -> None:
     assert "VERSION = 7" in makefile.read_text()
 
 
+def test_harm_that_no_sample_shows_is_found_before_something_is_made_of_it(site: Site) -> None:
+    assert site.run().returncode == 0
+    (pristine,) = (site.cache / "source").glob("*/linux")
+    stray = pristine / "lib" / "stray.c"
+    stray.write_text("int stray;\n")
+    done = site.run()
+    assert done.returncode == 0, done.stderr
+    assert stray.exists(), "nothing was made of the tree: its kernel is in the store"
+    (site.root / "one.patch").write_bytes(mail_of_change(site, "/* from a mail */\n"))
+    done = site.run("--series", f"guest={site.root / 'one.patch'}")
+    assert done.returncode == 0, done.stderr
+    assert "altered: " in done.stderr
+    assert "beginning again" in done.stderr
+    (pristine,) = (site.cache / "source").glob("*/linux")
+    assert not (pristine / "lib" / "stray.c").exists()
+    assert not (site.cache / "work/guest/linux/lib/stray.c").exists()
+
+
 # several runs, and signals
 
 
