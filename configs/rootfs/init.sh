@@ -27,29 +27,36 @@ power_off() {
 	while :; do sleep 10; done
 }
 
-mount_all() {
+mount_first() {
 	# an initrd hands over /proc, /sys, /dev and /run mounted
 	[ -e /proc/self ] || mount -t proc proc /proc
 	[ -e /sys/kernel ] || mount -t sysfs sysfs /sys
 	[ -e /dev/kmsg ] || mount -t devtmpfs devtmpfs /dev
-	mkdir -p /dev/pts /dev/shm /dev/hugepages
-	mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
-	mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-	mount -t tmpfs -o mode=1777 tmpfs /tmp
 	mount -t tmpfs -o mode=755 tmpfs /run
-	mkdir -p /run/lock
-	mount -t cgroup2 cgroup2 /sys/fs/cgroup
-	mount -t debugfs debugfs /sys/kernel/debug
-	mount -t tracefs tracefs /sys/kernel/tracing
-	mount -t securityfs securityfs /sys/kernel/security
-	mount -t configfs configfs /sys/kernel/config
-	mount -t hugetlbfs hugetlbfs /dev/hugepages
-	# what udev would make; run_kselftest.sh writes the output of its tests to /dev/stdout
+	mkdir -p /run/lock /run/sshd "$seed" /dev/pts /dev/shm /dev/hugepages
+} 2> /dev/null
+
+# One process for all of them; what the kernel lacks fails alone. sshd starts meanwhile.
+mount_rest() {
+	echo "devpts /dev/pts devpts gid=5,mode=620,ptmxmode=666
+tmpfs /dev/shm tmpfs mode=1777
+tmpfs /tmp tmpfs mode=1777
+cgroup2 /sys/fs/cgroup cgroup2 defaults
+debugfs /sys/kernel/debug debugfs defaults
+tracefs /sys/kernel/tracing tracefs defaults
+securityfs /sys/kernel/security securityfs defaults
+configfs /sys/kernel/config configfs defaults
+hugetlbfs /dev/hugepages hugetlbfs defaults" > /run/fstab
+	mount -a -T /run/fstab
+} 2> /dev/null
+
+# What udev would make; run_kselftest.sh writes the output of its tests to /dev/stdout
+links() {
 	[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
 	[ -e /dev/stdin ] || ln -s /proc/self/fd/0 /dev/stdin
 	[ -e /dev/stdout ] || ln -s /proc/self/fd/1 /dev/stdout
 	[ -e /dev/stderr ] || ln -s /proc/self/fd/2 /dev/stderr
-} 2> /dev/null
+}
 
 # The kernel of a distribution is modular: load the drivers of the devices that are there.
 load_modules() {
@@ -75,7 +82,6 @@ read_seed() {
 		read -r serial < "$file"
 		[ "$serial" = seed ] || continue
 		disk=${file#/sys/block/}
-		mkdir -p "$seed"
 		tar -C "$seed" -xf "/dev/${disk%/serial}" && return 0
 		say "seed disk unreadable"
 		return 1
@@ -147,23 +153,31 @@ announce() {
 }
 
 trap power_off TERM USR1 USR2
-mount_all
-say "init of kernel $(cat /proc/sys/kernel/osrelease)"
+mount_first
+read -r release < /proc/sys/kernel/osrelease
+say "init of kernel $release"
 load_modules
-if read_seed; then
-	read -r name < "$seed/hostname" && echo "$name" > /proc/sys/kernel/hostname
-	network_up
-fi
-mkdir -p /run/sshd
-chmod 600 "$seed"/ssh_host_*_key
+seeded=
+read_seed && seeded=yes
+# all that needs neither the seed nor the network, beside the start of sshd
+{
+	mount_rest
+	links
+	printf '#!/bin/sh\nkill -TERM 1\n' > /run/poweroff
+	chmod 755 /run/poweroff
+	[ -e /sbin/poweroff ] || ln -s /run/poweroff /sbin/poweroff
+} &
+rest=$!
 sshd_config > "$seed/sshd_config"
-printf '#!/bin/sh\nkill -TERM 1\n' > /run/poweroff
-chmod 755 /run/poweroff
-[ -e /sbin/poweroff ] || ln -s /run/poweroff /sbin/poweroff
-
 while :; do
 	/usr/sbin/sshd -D -e -f "$seed/sshd_config" < /dev/null > /dev/console 2>&1 &
 	sshd_pid=$!
+	if [ -n "$seeded" ]; then
+		read -r name < "$seed/hostname" && echo "$name" > /proc/sys/kernel/hostname
+		network_up
+		seeded=
+	fi
+	wait "$rest"
 	announce &
 	# `wait` in dash reaps every child, also those that PID 1 inherits
 	while kill -0 "$sshd_pid" 2> /dev/null; do wait "$sshd_pid"; done
