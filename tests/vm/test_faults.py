@@ -25,8 +25,8 @@ from harness.stages import selftest
 from harness.stages.recorder import Recorder
 from tests.vm.conftest import Assets
 
-# name -> (script, outcome, part of the reason). The flood is 4 MB: run_kselftest.sh prefixes its
-# lines character by character; 100 MB straight over SSH are in test_machines.py.
+# name -> (script, outcome, part of the reason). run_kselftest.sh takes in lines a character at a
+# time: 4 MB come through, 100 MB end by the timeout. 100 MB straight over SSH: test_ssh.py.
 FAULTS = {
     "passes": ("echo 1..1; echo ok 1 fine", Outcome.PASS, ""),
     "fails": ("echo 1..2; echo ok 1 a; echo not ok 2 b; exit 1", Outcome.FAIL, "b"),
@@ -39,13 +39,14 @@ FAULTS = {
         Outcome.PASS,
         "",
     ),
+    "flood_100_mb": ("echo 1..1; head -c 100000000 /dev/zero", Outcome.TIMEOUT, ""),
     "kills_sshd": ("pkill -9 sshd; sleep 60", Outcome.FAIL, "SSH"),
     "panics": ("echo c > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, "panic"),
     "reboots": ("echo b > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, "reset"),
     "powers_off": ("echo o > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, ""),
 }
 # deadly ones last: each of them costs a machine
-LIVES = ["passes", "fails", "skips", "hangs", "signal", "flood"]
+LIVES = ["passes", "fails", "skips", "hangs", "signal", "flood", "flood_100_mb"]
 DIES = ["panics", "reboots", "powers_off"]
 
 
@@ -78,7 +79,7 @@ def machine(assets: Assets, setup: QemuSetup, spec: VmSpec) -> Iterator[QemuMach
 
 def run(machine: QemuMachine, recorder: Recorder, name: str) -> TestResult:
     rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
-    timeout_s = 5.0 if name == "hangs" else 120.0
+    timeout_s = 5.0 if name in ("hangs", "flood_100_mb") else 120.0
     selection = TestSelection(Role.GUEST, "faults", ("*",), (), timeout_s)
     settings = selftest.SelftestSettings("0123456789abcdef", 1.0, rules, datetime.date.today())
     test = TestId(Role.GUEST, "faults", name)
@@ -96,8 +97,9 @@ def check(result: TestResult, name: str, recorder: Recorder) -> None:
 def test_faults_that_a_machine_survives(machine: QemuMachine, recorder: Recorder) -> None:
     for name in LIVES:
         check(run(machine, recorder, name), name, recorder)
-    flood = recorder.run_dir / "ktap" / "guest" / "faults.flood.ktap"
-    assert flood.stat().st_size < 20 << 20, "a flood is cut, its head and tail are kept"
+    for name in ("flood", "flood_100_mb"):
+        flood = recorder.run_dir / "ktap" / "guest" / f"faults.{name}.ktap"
+        assert flood.stat().st_size < 20 << 20, "a flood is cut, its head and tail are kept"
     # sshd is started again by init: the machine lives, and the next test runs on it
     check(run(machine, recorder, "kills_sshd"), "kills_sshd", recorder)
     check(run(machine, recorder, "passes"), "passes", recorder)
