@@ -30,7 +30,7 @@ check: $(STAMP) ## lint, types and fast tests, in seconds
 	@sh .ci/check.sh $(BIN)
 
 bench: $(STAMP) ## our times beside their references, measured in one run
-	@$(BIN)/pip install --quiet '.[bench]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@$(BIN)/python -m tests.bench.main $(ARGS)
 
 format: $(STAMP) ## format the Python code
