@@ -158,6 +158,23 @@ def test_boot_of_a_wrong_kernel(machine: LoopbackMachine, build: KernelBuild) ->
     assert caught.value.detail.expected_build_id == "ab" * 20
 
 
+def test_a_proof_that_the_connection_cuts_off_is_tried_again(
+    machine: LoopbackMachine, build: KernelBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(machine, READY + b"\n")
+    answers = iter(["", build.build_id])
+
+    def running() -> str:
+        found = next(answers)
+        if not found:
+            raise MachineError("the connection was lost")
+        return found
+
+    monkeypatch.setattr(machine, "running_build_id", running)
+    machine.await_boot(20, 0, "", build)
+    assert list(answers) == []
+
+
 def test_boot_that_panics_is_the_kernels_fault(
     machine: LoopbackMachine, build: KernelBuild
 ) -> None:
