@@ -165,6 +165,12 @@ def _add_mutants(verbs: _Verbs) -> None:
         metavar="DIR",
         help="the patches (default: tests/mutants)",
     )
+    mutants.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with runs/<time>-mutants: what was killed there, by the same code, stays so",
+    )
     _add_kernel_options(mutants, plan="trust")
 
 

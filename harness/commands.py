@@ -192,7 +192,7 @@ def mutants(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     found = load(arguments.mutants, arguments.which)
     progress = TerminalProgress()
     try:
-        job = MutantJob(options, found, progress, None)
+        job = MutantJob(options, found, progress, None, arguments.resume)
         code = job.execute()
     finally:
         progress.close()
