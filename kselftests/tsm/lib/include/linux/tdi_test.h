@@ -169,6 +169,20 @@ struct tdi_test_dma {
 	__aligned_u64 fault_iova;
 };
 
+/*
+ * A DMA buffer of somebody else (dma-buf): attach, map, one transfer at its start,
+ * unmap, detach.
+ * @fd: the DMA buffer
+ * @phys: out: its memory
+ * @dma: the transfer, without slots and addresses
+ */
+struct tdi_test_dmabuf {
+	__s32 fd;
+	__u32 reserved;
+	__aligned_u64 phys;
+	struct tdi_test_dma dma;
+};
+
 /* A register of the TDI's BAR0, also one of BUFFER */
 struct tdi_test_reg {
 	__u32 offset;
@@ -213,6 +227,21 @@ struct tdi_test_info {
 	__aligned_u64 max_mapping;
 	__aligned_u64 vtom;
 	__aligned_u64 interrupts;
+};
+
+/*
+ * One exchange with a DOE mailbox of the TDI, by a protocol of PCI-SIG. -EOPNOTSUPP
+ * if no mailbox has it.
+ * @type: 0 discovery, 1 CMA, 2 secured CMA
+ * @size: of the request, a multiple of 4; out: of the response
+ * @data: the request; out: the response, cut off if longer
+ */
+#define TDI_TEST_DOE_SIZE	64
+
+struct tdi_test_doe {
+	__u32 type;
+	__u32 size;
+	__u32 data[TDI_TEST_DOE_SIZE / 4];
 };
 
 /* What the driver does in probe(), until it is told otherwise */
@@ -292,6 +321,8 @@ struct tdi_test_platform {
 #define TDI_TEST_COMMAND	_IOWR(0xD7, 0x02, struct tdi_test_command)
 #define TDI_TEST_PLATFORM	_IOR(0xD7, 0x03, struct tdi_test_platform)
 #define TDI_TEST_SET_POLICY	_IOW(0xD7, 0x04, struct tdi_test_policy)
+/* The parameter: 1 to register a TSM for links which can do nothing, 0 to end it */
+#define TDI_TEST_LINK_TSM	_IO(0xD7, 0x05)
 
 /* /dev/tdi_test-<BDF> */
 #define TDI_TEST_INFO		_IOR(0xD7, 0x08, struct tdi_test_info)
@@ -312,5 +343,7 @@ struct tdi_test_platform {
 #define TDI_TEST_FREEZE		_IO(0xD7, 0x13)
 /* Send the MSI-X of the vector that is the parameter */
 #define TDI_TEST_RAISE		_IO(0xD7, 0x14)
+#define TDI_TEST_DMABUF		_IOWR(0xD7, 0x16, struct tdi_test_dmabuf)
+#define TDI_TEST_DOE		_IOWR(0xD7, 0x15, struct tdi_test_doe)
 
 #endif /* _UAPI_LINUX_TDI_TEST_H */
