@@ -127,8 +127,9 @@ TEST_F(evidence, nonce_length)
 	int i;
 
 	test_to(&self->m, self->t, LOCKED, "auto");
-	EXPECT_GT(0, evidence_get(&self->ev, self->t, nonce, NONCE_MAX + 1));
-	EXPECT_GT(0, evidence_get(&self->ev, self->t, nonce, 0));
+	EXPECT_EQ(-ERANGE,
+		  evidence_get(&self->ev, self->t, nonce, NONCE_MAX + 1));
+	EXPECT_EQ(-ERANGE, evidence_get(&self->ev, self->t, nonce, 0));
 	for (i = 0; i <= DEVICE_EVIDENCE_TYPE_MAX; i++) {
 		EXPECT_EQ(NULL, self->ev.object[i].data);
 	}
@@ -184,7 +185,7 @@ TEST_F(evidence, evidence_fails)
 	test_to(&self->m, self->t, LOCKED, "auto");
 	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_EVIDENCE,
 				     INJECT_ERROR, RESULT_FAILED, 1));
-	EXPECT_GT(0, evidence_get(&self->ev, self->t, "x", 1));
+	EXPECT_EQ(-EIO, evidence_get(&self->ev, self->t, "x", 1));
 	test_state(LOCKED, &self->m, self->t);
 	test_evidence("x", 1);
 }

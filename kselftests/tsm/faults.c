@@ -5,7 +5,6 @@
  * only unlock helps. And commands of the security processor that fail.
  */
 #include <errno.h>
-#include <fcntl.h>
 
 #include "../kselftest_harness.h"
 #include "tsm_test.h"
@@ -16,9 +15,6 @@
 /* How long the kernel may take to notice an event */
 #define NOTICE_TRIES 200
 #define NOTICE_PAUSE_US 10000
-
-/* Most allocations that a step could fail at */
-#define FAIL_NTH_MAX 500
 
 BOUND_FIXTURE(trusted, NEED_ALL, RUN, "tcb")
 
@@ -45,7 +41,7 @@ static bool maps_fail(struct tdi *t)
 		test_unbind(t);                                               \
 		test_state(ERROR, m, t);                                      \
 		test_dma_enabled(0, m, t);                                    \
-		EXPECT_GT(0, tdi_accept(t));                                  \
+		EXPECT_EQ(-EIO, tdi_accept(t));                               \
 		EXPECT_EQ(-EBUSY, tdi_lock(m, t));                            \
 		test_state(ERROR, m, t);                                      \
 		ASSERT_EQ(0, tdi_unlock(m, t));                               \
@@ -53,6 +49,8 @@ static bool maps_fail(struct tdi *t)
 		test_bind(t);                                                 \
 		test_private(1, t);                                           \
 	} while (0)
+
+MACHINE_FIXTURE(commands, NEED_ALL)
 
 /* 30 */
 TEST_F(trusted, bme_clear_run)
@@ -79,6 +77,7 @@ TEST_F(trusted, bme_clear_run)
 	EXPECT_TRUE(maps_fail(self->t));
 	test_unmap(self->t, &map);
 	test_live(0, self->t);
+	test_no_mismatch(self->t);
 	test_only_unlock_helps(&self->m, self->t);
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &again);
 	test_roundtrip(self->t, &again, TWO_PAGES, T_1);
@@ -103,6 +102,7 @@ TEST_F(trusted, error_event)
 	for (i = 0; i < ARRAY_SIZE(entries); i++)
 		test_unmap(self->t, &map[i]);
 	test_live(0, self->t);
+	test_no_mismatch(self->t);
 	EXPECT_EQ(tainted, kernel_tainted());
 	test_only_unlock_helps(&self->m, self->t);
 }
@@ -137,7 +137,29 @@ TEST_F(trusted, flr_run)
 		     PAGE);
 	EXPECT_TRUE(maps_fail(self->t));
 	test_unmap(self->t, &map);
+	test_no_mismatch(self->t);
 	EXPECT_EQ(tainted, kernel_tainted());
+	test_only_unlock_helps(&self->m, self->t);
+}
+
+/* 32, without a driver: the next one gets no private DMA, whatever the trust level */
+TEST_F(commands, flr_unbound)
+{
+	struct tdi_test_map map;
+	char state[16];
+
+	test_to(&self->m, self->t, RUN, "tcb");
+	ASSERT_EQ(0, tdi_write(self->t, "reset", "1"));
+	test_state(ERROR, &self->m, self->t);
+	ASSERT_EQ(0, tdi_read(self->t, "tsm/state", state, sizeof(state)));
+	EXPECT_STREQ("error", state);
+	test_err_quiet(-EIO, &self->m, self->t, tdi_accept(self->t));
+	test_bind(self->t);
+	test_private(0, self->t);
+	test_dma_enabled(0, &self->m, self->t);
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_target(&self->m, self->t, &map, 0, 1, true);
+	test_unmap(self->t, &map);
 	test_only_unlock_helps(&self->m, self->t);
 }
 
@@ -164,8 +186,6 @@ TEST_F(trusted, remove_run)
 	EXPECT_EQ(tainted, kernel_tainted());
 }
 
-MACHINE_FIXTURE(commands, NEED_ALL)
-
 /* ERROR before anybody accepted */
 TEST_F(commands, error_locked)
 {
@@ -183,12 +203,12 @@ TEST_F(commands, no_answer)
 {
 	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_LOCK,
 				     INJECT_NO_ANSWER, 0, 1));
-	EXPECT_GT(0, tdi_lock(&self->m, self->t));
+	EXPECT_EQ(-ETIMEDOUT, tdi_lock(&self->m, self->t));
 	test_state(UNLOCKED, &self->m, self->t);
 	test_to(&self->m, self->t, LOCKED, "auto");
 	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_RUN,
 				     INJECT_NO_ANSWER, 0, 1));
-	EXPECT_GT(0, tdi_accept(self->t));
+	EXPECT_EQ(-ETIMEDOUT, tdi_accept(self->t));
 	test_state(LOCKED, &self->m, self->t);
 	EXPECT_EQ(0, tdi_unlock(&self->m, self->t));
 }
@@ -270,98 +290,6 @@ TEST_F(commands, garbage_registers)
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
 	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
 	test_unmap(self->t, &map);
-}
-
-/* 44: the nth allocation of a step fails, for each n until it does not */
-static int set_fail_nth(int fd, unsigned int n)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%u", n);
-	return pwrite(fd, text, strlen(text), 0) < 0 ? -errno : 0;
-}
-
-static int get_fail_nth(int fd)
-{
-	char text[16] = "";
-
-	return pread(fd, text, sizeof(text) - 1, 0) < 0 ? -errno : atoi(text);
-}
-
-/* Only where a system call may sleep, and without a report for each */
-static int prepare_fail_nth(void)
-{
-	write_text("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
-	write_text("/sys/kernel/debug/failslab/verbose", "0");
-	write_text("/sys/kernel/debug/fail_page_alloc/verbose", "0");
-	return open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-}
-
-static int step_lock(struct machine *m, struct tdi *t)
-{
-	return tdi_lock(m, t);
-}
-
-static int step_accept(struct machine *m, struct tdi *t)
-{
-	return tdi_accept(t);
-}
-
-/* Requesting interrupts warns when /proc/irq gets no memory: not ours to test */
-static int step_bind(struct machine *m, struct tdi *t)
-{
-	return probe_mode(m, t, TDI_TEST_PROBE_NO_IRQ) ?: tdi_bind(t);
-}
-
-static int step_unlock(struct machine *m, struct tdi *t)
-{
-	return tdi_unlock(m, t);
-}
-
-TEST_F(commands, fail_nth)
-{
-	static const struct {
-		const char *name;
-		int (*run)(struct machine *m, struct tdi *t);
-		enum tdi_state before, after;
-	} steps[] = {
-		{ "lock", step_lock, UNLOCKED, LOCKED },
-		{ "accept", step_accept, LOCKED, RUN },
-		{ "bind", step_bind, RUN, RUN },
-		{ "unlock", step_unlock, RUN, UNLOCKED },
-	};
-	int fd = prepare_fail_nth(), n, rc, failed;
-	unsigned int i;
-
-	if (fd < 0)
-		SKIP(return, "no fail-nth: kernel without CONFIG_FAULT_INJECTION");
-	for (i = 0; i < ARRAY_SIZE(steps); i++) {
-		for (n = 1, failed = 1; failed && n < FAIL_NTH_MAX; n++) {
-			ASSERT_EQ(0, tdi_reset(&self->m, self->t));
-			test_to(&self->m, self->t, steps[i].before, "tcb");
-			ASSERT_EQ(0, set_fail_nth(fd, n));
-			rc = steps[i].run(&self->m, self->t);
-			failed = get_fail_nth(fd) == 0;
-			set_fail_nth(fd, 0);
-			/*
-			 * It may have got along without; or nothing changed, but
-			 * that a failed probe ends with bus mastering off.
-			 */
-			if (!rc || steps[i].run != step_bind ||
-			    !self->m.bme_clear_is_error)
-				test_state((int)(rc ? steps[i].before :
-						 steps[i].after),
-					   &self->m, self->t);
-			if (rc) {
-				test_dma_enabled(0, &self->m, self->t);
-			}
-		}
-		EXPECT_GT(FAIL_NTH_MAX, n)
-		{
-			TH_LOG("%s never succeeds", steps[i].name);
-		}
-	}
-	close(fd);
 }
 
 TEST_HARNESS_MAIN

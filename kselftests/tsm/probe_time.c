@@ -207,7 +207,7 @@ TEST_F(probe, probe_switch_adversary)
 TEST_F(probe, probe_defer)
 {
 	ASSERT_EQ(0, probe_mode(&self->m, self->t, ATTEST | TDI_TEST_PROBE_DEFER));
-	EXPECT_NE(0, tdi_bind(self->t));
+	EXPECT_EQ(-EAGAIN, tdi_bind(self->t));
 	ASSERT_EQ(0, probe_result(&self->m, self->t, &self->p));
 	EXPECT_LE(1, self->p.probes);
 	EXPECT_EQ(0, self->p.attest);
@@ -242,7 +242,7 @@ TEST_F(probe, probe_other_root)
 {
 	ASSERT_EQ(0, policy_set(&self->m, self->t, true, NULL, 0));
 	test_probe(IGNORE, 0);
-	EXPECT_GT(0, self->p.attest);
+	EXPECT_EQ(-ENOKEY, self->p.attest);
 	EXPECT_EQ(0, self->p.private_inside);
 	test_state(UNLOCKED, &self->m, self->t);
 	test_dma_enabled(0, &self->m, self->t);
@@ -271,7 +271,7 @@ TEST_F(probe, probe_reference)
 	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_EVIDENCE,
 				     INJECT_WRONG_MEASUREMENT, 0, 16));
 	test_probe(IGNORE, 0);
-	EXPECT_GT(0, self->p.attest);
+	EXPECT_EQ(-EBADMSG, self->p.attest);
 	EXPECT_EQ(0, self->p.private_inside);
 	test_state(UNLOCKED, &self->m, self->t);
 	test_dma_enabled(0, &self->m, self->t);
@@ -283,7 +283,7 @@ TEST_F(probe, probe_reference)
 	statement[head + 4] ^= 1;
 	ASSERT_EQ(0, policy_set(&self->m, self->t, false, statement + head, size));
 	test_probe(IGNORE, 0);
-	EXPECT_GT(0, self->p.attest);
+	EXPECT_EQ(-EBADMSG, self->p.attest);
 	test_state(UNLOCKED, &self->m, self->t);
 	test_dma_enabled(0, &self->m, self->t);
 }
@@ -300,21 +300,22 @@ FIXTURE_VARIANT(forged)
 {
 	enum opcode opcode;
 	enum injection kind;
+	int error;
 };
 
-#define FORGED(name, op, how)                                                 \
+#define FORGED(name, op, how, err)                                            \
 	FIXTURE_VARIANT_ADD(forged, name)                                     \
 	{                                                                     \
-		.opcode = op, .kind = how                                     \
+		.opcode = op, .kind = how, .error = err                       \
 	}
 
-FORGED(wrong_key, CMD_EVIDENCE, INJECT_WRONG_KEY);
-FORGED(wrong_chain, CMD_EVIDENCE, INJECT_WRONG_CHAIN);
-FORGED(wrong_nonce, CMD_EVIDENCE, INJECT_WRONG_NONCE);
-FORGED(lock_fails, CMD_LOCK, INJECT_ERROR);
-FORGED(evidence_fails, CMD_EVIDENCE, INJECT_ERROR);
-FORGED(run_fails, CMD_RUN, INJECT_ERROR);
-FORGED(enable_dma_fails, CMD_ENABLE_DMA, INJECT_ERROR);
+FORGED(wrong_key, CMD_EVIDENCE, INJECT_WRONG_KEY, EKEYREJECTED);
+FORGED(wrong_chain, CMD_EVIDENCE, INJECT_WRONG_CHAIN, EBADMSG);
+FORGED(wrong_nonce, CMD_EVIDENCE, INJECT_WRONG_NONCE, EBADMSG);
+FORGED(lock_fails, CMD_LOCK, INJECT_ERROR, EIO);
+FORGED(evidence_fails, CMD_EVIDENCE, INJECT_ERROR, EIO);
+FORGED(run_fails, CMD_RUN, INJECT_ERROR, EIO);
+FORGED(enable_dma_fails, CMD_ENABLE_DMA, INJECT_ERROR, EIO);
 
 FIXTURE_SETUP(forged)
 {
@@ -329,7 +330,7 @@ TEST_F(forged, probe_refuses)
 	ASSERT_EQ(0, platform_inject(&self->m, self->t, variant->opcode,
 				     variant->kind, RESULT_FAILED, 16));
 	test_probe(IGNORE, 0);
-	EXPECT_GT(0, self->p.attest);
+	EXPECT_EQ(-variant->error, self->p.attest);
 	EXPECT_EQ(0, self->p.private_inside);
 	test_state(UNLOCKED, &self->m, self->t);
 	test_dma_enabled(0, &self->m, self->t);

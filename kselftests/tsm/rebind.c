@@ -41,6 +41,7 @@ TEST_F(untrusted, seed_explosion)
 	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
 	test_unmap(self->t, &map);
 	test_live(0, self->t);
+	test_no_mismatch(self->t);
 	EXPECT_EQ(tainted, kernel_tainted());
 }
 

@@ -274,6 +274,17 @@ int tdi_reg(const struct tdi *t, __u32 offset, bool write, __u32 *value)
 	return rc;
 }
 
+/* An exchange with a mailbox of the TDI; @answer holds what came back */
+int tdi_doe(const struct tdi *t, __u32 type, const void *request, __u32 size,
+	    struct tdi_test_doe *answer)
+{
+	*answer = (struct tdi_test_doe){ .type = type, .size = size };
+	if (size > sizeof(answer->data))
+		return -EINVAL;
+	memcpy(answer->data, request, size);
+	return tdi_ioctl(t, TDI_TEST_DOE, answer);
+}
+
 /* What a READ brought into the device */
 int tdi_buffer_read(const struct tdi *t, void *data, size_t length)
 {

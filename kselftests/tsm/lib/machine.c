@@ -22,6 +22,7 @@ static const struct model_rules rules[] = {
 		.t0_unmapped = PRIVATE_PAGE,
 		.t1_stale = NOT_PRESENT,
 		.shared_attr_on_private = NONE,
+		.p2p = PTE_SHARED,
 	},
 	[MODEL_B] = {
 		.name = "B",
@@ -31,6 +32,7 @@ static const struct model_rules rules[] = {
 		.t0_unmapped = NOT_PRESENT,
 		.t1_stale = NOT_PRESENT,
 		.shared_attr_on_private = PRIVATE_PAGE,
+		.p2p = OUTSIDE_RAM,
 	},
 	[MODEL_N] = {
 		.name = "N",
@@ -38,6 +40,7 @@ static const struct model_rules rules[] = {
 		.t0_unmapped = PRIVATE_PAGE,
 		.t1_stale = SHARED_PAGE,
 		.shared_attr_on_private = PRIVATE_PAGE,
+		.p2p = OUTSIDE_RAM,
 	},
 };
 
@@ -114,11 +117,12 @@ static void find_devices(struct machine *m)
 }
 
 /* The first TSM that locks functions; TSMs for links do not */
-static void find_tsm(struct machine *m)
+void machine_find_tsm(struct machine *m)
 {
 	struct dirent *entry;
 	DIR *dir = opendir(CLASS);
 
+	m->tsm[0] = '\0';
 	if (!dir)
 		return;
 	while (!m->tsm[0] && (entry = readdir(dir))) {
@@ -132,6 +136,21 @@ static void find_tsm(struct machine *m)
 				 entry->d_name);
 	}
 	closedir(dir);
+}
+
+/* The TSM is there again, if it is not */
+int tsm_back(struct machine *m)
+{
+	int rc;
+
+	machine_find_tsm(m);
+	if (m->tsm[0])
+		return 0;
+	rc = tsm_come();
+	machine_find_tsm(m);
+	if (!rc && !m->tsm[0])
+		rc = -ENXIO;
+	return rc;
 }
 
 /* The interface id of each TDI: from DVSEC (vendor 1b36, id 7d15), dword 3 */
@@ -171,6 +190,8 @@ static const char *missing_needs(struct machine *m, unsigned int needs)
 		return "the TDI has no tsm/lock";
 	if (needs & NEED_TSM && !tdi_has(&m->tdi[0], "trust"))
 		return "devices have no trust level";
+	if (needs & NEED_TSM_DRIVER && !tsm_can_go())
+		return "the TSM has no driver tdisp_emu.tsm that could be unbound";
 	if (needs & NEED_VIOMMU && !m->rules->viommu)
 		return "this hardware model has no vIOMMU";
 	if (needs & NEED_ACCOUNTING) {
@@ -202,7 +223,7 @@ const char *machine_open(struct machine *m, unsigned int needs)
 	for (i = 0; i < m->n_tdis; i++)
 		if (read_interface(&m->tdi[i]))
 			return "a TDI without interface id";
-	find_tsm(m);
+	machine_find_tsm(m);
 	if (ioctl(m->control, TDI_TEST_PLATFORM, &platform))
 		return "/dev/tdi_test does not answer";
 	if (platform.model >= 0 && platform.model <= MODEL_N) {

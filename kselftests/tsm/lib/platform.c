@@ -40,6 +40,34 @@ int platform_inject(struct machine *m, struct tdi *t, enum opcode opcode,
 	return platform_command(m, &cmd);
 }
 
+static const enum opcode changing[] = { CMD_LOCK, CMD_RUN, CMD_UNLOCK,
+					CMD_ENABLE_DMA };
+#define NR_CHANGING (sizeof(changing) / sizeof(changing[0]))
+
+/* Whoever next asks for a change of the TDI is told that it failed */
+int platform_arm(struct machine *m, struct tdi *t)
+{
+	unsigned int i;
+	int rc = 0;
+
+	for (i = 0; !rc && i < NR_CHANGING; i++)
+		rc = platform_inject(m, t, changing[i], INJECT_ERROR,
+				     RESULT_FAILED, 1);
+	return rc;
+}
+
+/* 0 if nobody has asked since platform_arm(), or what was asked for */
+int platform_untouched(struct machine *m, struct tdi *t)
+{
+	unsigned int i;
+	int asked = 0;
+
+	for (i = 0; i < NR_CHANGING; i++)
+		if (platform_simple(m, t, changing[i]) != -EIO)
+			asked = changing[i];
+	return asked;
+}
+
 /* By a register of the TDI if it is open: that works without a mailbox, too */
 int platform_announce(struct machine *m, struct tdi *t, enum reason reason,
 		      unsigned int times)

@@ -4,6 +4,8 @@
 
 #define DEVICES "/sys/bus/pci/devices/"
 #define DRIVER "/sys/bus/pci/drivers/tdi_test/"
+#define TSM_DRIVER "/sys/bus/auxiliary/drivers/tdisp_emu.tsm/"
+#define TSM_DEVICE "tdisp_emu.tsm.0"
 
 static void tdi_path(const struct tdi *t, const char *file, char *path)
 {
@@ -82,6 +84,49 @@ int tdi_remove(struct tdi *t)
 int bus_rescan(void)
 {
 	return write_text("/sys/bus/pci/rescan", "1");
+}
+
+/* Do drivers bind to devices that appear? */
+int bus_autoprobe(bool on)
+{
+	return write_text("/sys/bus/pci/drivers_autoprobe", on ? "1" : "0");
+}
+
+/* Has the platform's TSM a driver that can be unbound? */
+bool tsm_can_go(void)
+{
+	return !access(TSM_DRIVER "unbind", W_OK);
+}
+
+/* The TSM comes, maybe under another name: see machine_find_tsm() */
+int tsm_come(void)
+{
+	return write_text(TSM_DRIVER "bind", TSM_DEVICE);
+}
+
+int tsm_go(void)
+{
+	return write_text(TSM_DRIVER "unbind", TSM_DEVICE);
+}
+
+/*
+ * Unmaps of the TDI that matched no mapping, as the DMA API counts them while a
+ * driver is bound: a bug, if not of the test then of the kernel. Or -errno.
+ */
+long tdi_mismatches(const struct tdi *t)
+{
+	FILE *file = fopen("/sys/kernel/debug/dma-freeze/devices", "re");
+	char line[TEXT_LEN], device[TEXT_LEN];
+	long count, found = -ENOENT;
+
+	if (!file)
+		return -errno;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%*s %*d %ld %*s %127s", &count, device) == 2 &&
+		    !strcmp(device, t->bdf))
+			found = count;
+	fclose(file);
+	return found;
 }
 
 /* Bits of /proc/sys/kernel/tainted that tell of a splat: oops and warning */

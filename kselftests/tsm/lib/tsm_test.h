@@ -108,6 +108,7 @@ enum injection {
  * @t0_unmapped: T=0 to an address of private memory that nobody mapped
  * @t1_stale: T=1 to what was the address of an untrusted mapping
  * @shared_attr_on_private: trusted, CC_SHARED map of a private page
+ * @p2p: trusted, DMA_ATTR_MMIO map of the BAR of a TDI
  */
 struct model_rules {
 	const char *name;
@@ -117,6 +118,7 @@ struct model_rules {
 	enum reason t0_unmapped;
 	enum reason t1_stale;
 	enum reason shared_attr_on_private;
+	enum reason p2p;
 };
 
 /* @fd: of /dev/tdi_test-<BDF>, or -1 */
@@ -147,6 +149,7 @@ struct machine {
 #define NEED_TWO (1U << 2) /* two TDIs */
 #define NEED_VIOMMU (1U << 3)
 #define NEED_ACCOUNTING (1U << 4)
+#define NEED_TSM_DRIVER (1U << 5) /* the TSM can go and come back */
 #define NEED_ALL (NEED_PLATFORM | NEED_TSM)
 
 /* Can a trusted device have shared mappings on this machine? */
@@ -158,6 +161,8 @@ static inline bool has_shared_window(const struct machine *m)
 
 /* machine.c. The reason why the test cannot run here, or NULL */
 const char *machine_open(struct machine *m, unsigned int needs);
+void machine_find_tsm(struct machine *m);
+int tsm_back(struct machine *m);
 void machine_close(struct machine *m);
 int tdi_reset(struct machine *m, struct tdi *t);
 int tdi_to(struct machine *m, struct tdi *t, enum tdi_state state,
@@ -172,6 +177,8 @@ int platform_inject(struct machine *m, struct tdi *t, enum opcode opcode,
 int platform_announce(struct machine *m, struct tdi *t, enum reason reason,
 		      unsigned int times);
 int platform_check(struct machine *m, __u64 *unannounced, __u64 *missing);
+int platform_arm(struct machine *m, struct tdi *t);
+int platform_untouched(struct machine *m, struct tdi *t);
 int platform_state(struct machine *m, struct tdi *t);
 int platform_dma_enabled(struct machine *m, struct tdi *t);
 __u64 platform_generation(struct machine *m, struct tdi *t);
@@ -196,6 +203,11 @@ int tdi_unlock(struct machine *m, const struct tdi *t);
 int tdi_trust(const struct tdi *t, const char *level);
 int tdi_remove(struct tdi *t);
 int bus_rescan(void);
+int bus_autoprobe(bool on);
+bool tsm_can_go(void);
+int tsm_come(void);
+int tsm_go(void);
+long tdi_mismatches(const struct tdi *t);
 long kernel_tainted(void);
 
 /* dma.c */
@@ -218,6 +230,8 @@ int tdi_dma_at(const struct tdi *t, __u32 op, __u32 how, __u64 iova,
 int tdi_roundtrip(const struct tdi *t, const struct tdi_test_map *map,
 		  __u64 size, __u32 how, char *why, size_t why_size);
 int tdi_buffer_read(const struct tdi *t, void *data, size_t length);
+int tdi_doe(const struct tdi *t, __u32 type, const void *request, __u32 size,
+	    struct tdi_test_doe *answer);
 int tdi_reg(const struct tdi *t, __u32 offset, bool write, __u32 *value);
 __u32 crc32_of(const void *data, size_t length);
 
@@ -269,6 +283,9 @@ const char *entry_name(__u32 entry);
 		EXPECT_EQ(expected, _info.live);                              \
 	})
 
+/* Every unmap was that of a mapping */
+#define test_no_mismatch(t) EXPECT_EQ(0, tdi_mismatches(t))
+
 /* Nothing happened: same state, same lock, no private DMA */
 #define test_untouched(m, t, state, generation)                               \
 	({                                                                    \
@@ -276,6 +293,14 @@ const char *entry_name(__u32 entry);
 		EXPECT_EQ(generation, platform_generation(m, t));             \
 		test_dma_enabled(0, m, t);                                    \
 	})
+
+/* Refused with @error, and nobody asked the security processor for anything */
+#define test_err_quiet(error, m, t, call)                                     \
+	do {                                                                  \
+		ASSERT_EQ(0, platform_arm(m, t));                             \
+		EXPECT_EQ(error, call);                                       \
+		EXPECT_EQ(0, platform_untouched(m, t));                       \
+	} while (0)
 
 /* While the driver is bound: no attestation, with bus mastering and without */
 #define test_err_attest(m, t, generation)                                     \
@@ -361,6 +386,25 @@ const char *entry_name(__u32 entry);
 	{                                                                     \
 		if (!self->t)                                                 \
 			return;                                               \
+		test_check(&self->m);                                         \
+		EXPECT_EQ(0, tdi_reset(&self->m, self->t));                   \
+		machine_close(&self->m);                                      \
+	}
+
+/* The TSM may go, and drivers are bound by hand, also to a TDI that was away */
+#define GONE_SETUP()                                                          \
+	do {                                                                  \
+		MACHINE_SETUP(NEED_ALL | NEED_TSM_DRIVER | NEED_ACCOUNTING);  \
+		ASSERT_EQ(0, bus_autoprobe(false));                           \
+	} while (0)
+
+#define GONE_TEARDOWN(name)                                                   \
+	FIXTURE_TEARDOWN(name)                                                \
+	{                                                                     \
+		if (!self->t)                                                 \
+			return;                                               \
+		EXPECT_EQ(0, bus_autoprobe(true));                            \
+		EXPECT_EQ(0, tsm_back(&self->m));                             \
 		test_check(&self->m);                                         \
 		EXPECT_EQ(0, tdi_reset(&self->m, self->t));                   \
 		machine_close(&self->m);                                      \

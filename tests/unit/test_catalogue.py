@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""docs/catalogue.md: all numbers, and each named test exists and runs in the plan `trust`."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from harness.core.plan import parse_plan
+
+_ROOT = Path(__file__).parents[2]
+_PAGE = (_ROOT / "docs/catalogue.md").read_text()
+_ROW = re.compile(r"^\| (\d+) \| .+ \| (.+) \|$", re.MULTILINE)
+_NAME = re.compile(r"`([a-z_]+:[\w.*]+)`")
+_TEST = re.compile(r"^TEST_F\((\w+), (\w+)\)", re.MULTILINE)
+_COMMENT = re.compile(r"^(?:/\*| \*) (\d+)(?:,[^:]*)?: |^/\* (\d+) \*/$", re.MULTILINE)
+_NAMES = sorted(set(_NAME.findall(_PAGE)))
+
+
+def _source(program: str) -> str:
+    return (_ROOT / f"kselftests/tsm/{program}.c").read_text()
+
+
+def test_every_number_once() -> None:
+    assert [int(number) for number, _ in _ROW.findall(_PAGE)] == list(range(1, 47))
+    assert all(_NAME.search(shown) for _, shown in _ROW.findall(_PAGE))
+
+
+def test_races_are_listed() -> None:
+    assert len(_NAME.findall(_PAGE.split("## Races")[1])) >= 12
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_exists(name: str) -> None:
+    program, _, case = name.partition(":")
+    known = [".".join(found) for found in _TEST.findall(_source(program))]
+    assert any(fnmatchcase(one, case) for one in known), known
+
+
+def test_runs_in_the_plan() -> None:
+    path = _ROOT / "configs/plans/trust.toml"
+    plan = parse_plan(path.read_text(), str(path), "trust")
+    run = {test for selection in plan.selections for test in selection.tests}
+    assert {name.split(":")[0] for name in _NAMES} <= run
+
+
+@pytest.mark.parametrize(
+    "path", sorted((_ROOT / "kselftests/tsm").glob("*.c")), ids=lambda p: p.stem
+)
+def test_numbers_in_comments(path: Path) -> None:
+    """A program that says it shows a number is named for that number."""
+    rows = {int(number): shown for number, shown in _ROW.findall(_PAGE)}
+    for first, second in _COMMENT.findall(path.read_text()):
+        assert f"`{path.stem}:" in rows[int(first or second)], first or second
