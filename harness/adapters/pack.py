@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -40,3 +42,16 @@ def pack(directory: Path, archive: Path, leave_out: frozenset[str] = frozenset()
                 count += 1
             directories[:] = [d for d in directories if d not in leave_out]
     return count
+
+
+def without(archive: Path, leave_out: Collection[str]) -> bytes:
+    """A tar.gz of everything in a tar.gz but the entries named in `leave_out`; packed in haste."""
+    buffer = io.BytesIO()
+    with (
+        tarfile.open(archive, "r:gz") as source,
+        tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as target,
+    ):
+        for entry in source:
+            if entry.name not in leave_out:
+                target.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
+    return buffer.getvalue()

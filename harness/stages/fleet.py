@@ -74,6 +74,8 @@ class Fleet:
         live: LiveRecord,
     ) -> None:
         self.token = secrets.token_hex(16)
+        # per role, the "collection:test" lines that are installed; None: all
+        self.wanted: dict[Role, frozenset[str]] = {}
         self._options = options
         self._builds = builds
         self._provisions = provisions
@@ -209,7 +211,7 @@ class Fleet:
         self._boots[role] = self._boots.get(role, 0) + 1
         try:
             self._bring_up(role, machine)
-            slot.installed = selftest.install(machine, self._builds[role])
+            slot.installed = selftest.install(machine, self._builds[role], self.wanted.get(role))
         except BaseException as exc:
             trouble = self.platform.trouble() if self.platform and role is Role.GUEST else ""
             self.discard(role)

@@ -165,6 +165,11 @@ class MainJob:
         """The tests of the plan, on kernels that are built."""
         chosen = self._chosen(builds)
         with self.fleet(builds, provisions) as fleet:
+            if not self._options.keep:  # else somebody may want to run the others by hand
+                fleet.wanted = {
+                    role: frozenset(f"{t.collection}:{t.test}" for t, _ in chosen if t.role is role)
+                    for role in builds
+                }
             self._tests(fleet, builds, chosen)
             if self._options.keep:
                 self.wait_for_interrupt(fleet)

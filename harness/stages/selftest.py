@@ -13,11 +13,12 @@ import datetime
 import re
 import secrets
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from harness.adapters import pack
 from harness.core import attribution, ktap, splat
 from harness.core.known import expect_known
 from harness.core.splat_rules import RuleSet
@@ -34,6 +35,7 @@ from harness.model.results import (
     SubtestResult,
     TestResult,
 )
+from harness.stages.build import kselftest_list
 from harness.stages.recorder import Recorder
 
 _REMOTE = "/opt/kselftest"
@@ -83,17 +85,29 @@ class _Ran:
     last_lines: tuple[str, ...] = ()  # of the console, when the machine ended
 
 
-def install(machine: RemoteMachine, build: KernelBuild) -> tuple[str, ...]:
-    """Put the build's kselftests on the machine; the "collection:test" lines installed."""
+def install(
+    machine: RemoteMachine, build: KernelBuild, wanted: Collection[str] | None = None
+) -> tuple[str, ...]:
+    """Put the build's kselftests on the machine; the "collection:test" lines installed.
+
+    wanted: such lines, when only these will run: the other programs, a megabyte each, stay here.
+    """
     remote = "/var/tmp/kselftests.tar.gz"
-    machine.upload(build.kselftests, remote)
-    unpacked = machine.run(
+    listed = kselftest_list(build)
+    unwanted = {
+        line.replace(":", "/", 1) for line in listed if wanted is not None and line not in wanted
+    }
+    if unwanted:
+        machine.write(remote, pack.without(build.kselftests, unwanted))
+    else:
+        machine.upload(build.kselftests, remote)
+    machine.run(
         f"rm -rf {_REMOTE} && mkdir -p {_REMOTE} && tar -xzf {remote} -C {_REMOTE} --no-same-owner"
-        f" && rm -f {remote} && cat {_REMOTE}/kselftest-list.txt",
+        f" && rm -f {remote}",
         timeout_s=300,
         check=True,
     )
-    return tuple(unpacked.stdout.decode().split())
+    return tuple(line for line in listed if line.replace(":", "/", 1) not in unwanted)
 
 
 def command(test: TestId, markers: tuple[str, str], nonce: str, timeout_s: float) -> str:

@@ -100,9 +100,19 @@ def _setup(bench: Bench, name: str, install: QemuInstall, accel: Accel) -> QemuS
 
 
 def _spec(bench: Bench, role: Role, memory_mib: int) -> VmSpec:
-    image = str(bench.provisions.guest.path)
+    image = bench.provisions.guest
     kernel = str(bench.builds[role].image)
-    return VmSpec(role.value, role, memory_mib, 2, kernel, "", "", image)
+    return VmSpec(
+        name=role.value,
+        role=role,
+        memory_mib=memory_mib,
+        cpus=2,
+        kernel=kernel,
+        initrd="",
+        append="",
+        root_image=str(image.path),
+        root_sha256=image.digest,
+    )
 
 
 def solo_boot(bench: Bench) -> float:
@@ -178,7 +188,7 @@ def _host(bench: Bench, setup: QemuSetup) -> QemuMachine:
             initrd=str(own.initrd),
             append="",
             root_image=str(image.path),
-            disks=(Disk(str(guest.path), image_serial(guest.path)),),
+            disks=(Disk(str(guest.path), image_serial(guest.path, guest.digest)),),
         ),
         setup,
     )

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What of the kselftests goes to a machine: everything, or no program that will not run."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from harness.adapters.pack import pack
+from harness.machines.remote import RemoteMachine
+from harness.model.kernel import KernelBuild, Role
+from harness.stages import selftest
+
+FILES = {
+    "run_kselftest.sh": "#!/bin/sh\n",
+    "kselftest-list.txt": "tsm:races\ntsm:rebind\niommu:iommufd\n",
+    "kselftest/runner.sh": "#",
+    "tsm/races": "program",
+    "tsm/rebind": "program",
+    "tsm/tdi_tool": "no test, but tests start it",
+    "tsm/settings": "timeout=1",
+    "iommu/iommufd": "program",
+}
+
+
+class Sent:
+    """A machine that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def write(self, remote: str, data: bytes) -> None:
+        self.files[remote] = data
+
+    def upload(self, local: Path, remote: str) -> None:
+        self.files[remote] = local.read_bytes()
+
+    def run(self, command: str, **options: Any) -> None:
+        assert "tar -xzf" in command
+        assert options["check"]
+
+    def names(self) -> set[str]:
+        (data,) = self.files.values()
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
+            return {entry.name for entry in archive if entry.isfile()}
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> KernelBuild:
+    for name, text in FILES.items():
+        path = tmp_path / "staging" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    pack(tmp_path / "staging", tmp_path / "kselftests.tar.gz")
+    (tmp_path / "kselftest-list.txt").write_text(FILES["kselftest-list.txt"])
+    return KernelBuild(Role.GUEST, "k", tmp_path, "7.3", "ab", "gcc", (), True, 1.0, "c")
+
+
+def install(build: KernelBuild, *wanted: set[str]) -> tuple[set[str], tuple[str, ...]]:
+    machine = Sent()
+    listed = selftest.install(cast("RemoteMachine", machine), build, *wanted)
+    return machine.names(), listed
+
+
+def test_without_a_choice_everything_is_installed(build: KernelBuild) -> None:
+    names, listed = install(build)
+    assert names == set(FILES)
+    assert listed == ("tsm:races", "tsm:rebind", "iommu:iommufd")
+
+
+def test_programs_that_will_not_run_stay_away_and_nothing_else(build: KernelBuild) -> None:
+    names, listed = install(build, {"tsm:races"})
+    assert set(FILES) - names == {"tsm/rebind", "iommu/iommufd"}
+    assert listed == ("tsm:races",)
+
+
+def test_a_role_without_a_test_gets_no_program(build: KernelBuild) -> None:
+    names, listed = install(build, set())
+    assert set(FILES) - names == {"tsm/races", "tsm/rebind", "iommu/iommufd"}
+    assert listed == ()
+
+
+def test_modes_and_contents_survive(build: KernelBuild, tmp_path: Path) -> None:
+    machine = Sent()
+    selftest.install(cast("RemoteMachine", machine), build, {"tsm:races"})
+    (data,) = machine.files.values()
+    (tmp_path / "sent.tar.gz").write_bytes(data)
+    with tarfile.open(tmp_path / "sent.tar.gz") as archive:
+        entry = archive.getmember("tsm/races")
+        stream = archive.extractfile(entry)
+        assert stream is not None
+        assert stream.read() == b"program"
+        assert entry.mode & 0o111
