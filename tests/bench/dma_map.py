@@ -22,10 +22,12 @@ from harness.adapters.store import ArtifactStore
 from harness.core import cpio
 from harness.model.kernel import KernelBuild, PatchedTree, Role, SourceSpec
 from harness.model.machine import QemuInstall
+from harness.model.plan import Topology
 from harness.model.progress import SilentProgress
 from harness.stages import build, config, patch, source
 from harness.stages.kernels import OVERLAYS, fragments
-from tests.bench.machines import BARE_QEMU, Bench
+from harness.stages.provision import provision
+from tests.bench.machines import BARE_QEMU
 from tests.bench.rows import Row
 
 _QUIET = SilentProgress()
@@ -117,9 +119,9 @@ def _kernel(workdir: Path, ours: bool, jobs: int) -> tuple[PatchedTree, KernelBu
     )
 
 
-def _initramfs(bench: Bench, tree: PatchedTree) -> Path:
+def _initramfs(directory: Path, busybox: Path, tree: PatchedTree) -> Path:
     """busybox, the tree's own program for its benchmark, and an init that runs all cases."""
-    program = bench.directory / "dma_map_benchmark"
+    program = directory / "dma_map_benchmark"
     process.run(
         [
             *("gcc", "-static", "-O2", "-D_GNU_SOURCE"),
@@ -133,13 +135,13 @@ def _initramfs(bench: Bench, tree: PatchedTree) -> Path:
         f'echo "bench: case {name}"\ndma_map_benchmark -s 1 -d 2 {" ".join(options)}'
         for name, options in CASES.items()
     )
-    path = bench.directory / "dma-map.cpio"
+    path = directory / "dma-map.cpio"
     path.write_bytes(
         cpio.archive(
             [
                 *(cpio.directory(name) for name in ("dev", "bin", "sys")),
                 cpio.character_device("dev/console", 5, 1),
-                cpio.executable("bin/busybox", bench.busybox.read_bytes()),
+                cpio.executable("bin/busybox", busybox.read_bytes()),
                 cpio.executable("bin/dma_map_benchmark", program.read_bytes()),
                 cpio.executable("init", _INIT.replace("CASES", cases).encode()),
             ]
@@ -177,31 +179,27 @@ def _boot(
     return found
 
 
-def rows(bench: Bench, jobs: int, runs: int = 2) -> list[Row]:
+def rows(directory: Path, jobs: int, runs: int = 2) -> list[Row]:
     """Instructions per map and unmap on our kernel, beside the kernel without our series.
 
     runs: boots of each; they show that the figures are exact.
     """
-    tree, ours = _kernel(bench.directory, True, jobs)
-    _, stock = _kernel(bench.directory, False, jobs)
-    initramfs = _initramfs(bench, tree)
-    found: list[Row] = []
+    cache = layout.cache_directory()
+    store = ArtifactStore(cache / "store")
+    found = provision(Topology.PAIR, cache, store, directory, _QUIET)
+    assert found.own_kernel is not None
+    tree, ours = _kernel(directory, True, jobs)
+    _, stock = _kernel(directory, False, jobs)
+    initramfs = _initramfs(directory, found.own_kernel.busybox, tree)
+    serial = directory / "dma-map.log"
+    table: list[Row] = []
     for way in _PATHS:
         seen = {
-            name: [
-                _boot(
-                    bench.provisions.qemu,
-                    built.image,
-                    initramfs,
-                    bench.directory / f"dma-map-{name}-{way}.log",
-                    way,
-                )
-                for _ in range(runs)
-            ]
+            name: [_boot(found.qemu, built.image, initramfs, serial, way) for _ in range(runs)]
             for name, built in (("ours", ours), ("stock", stock))
         }
-        found += ratio_rows(way, seen)
-    return found
+        table += ratio_rows(way, seen)
+    return table
 
 
 def ratio_rows(way: str, seen: Mapping[str, Sequence[Mapping[str, Latency]]]) -> list[Row]:

@@ -7,6 +7,7 @@ It prints what it saw, also when a target is missed, and exits 0 either way.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shutil
 import signal
@@ -48,22 +49,27 @@ def _prepare(directory: Path) -> machines.Bench:
     return machines.Bench(dict(made[0][0]), made[0][1], directory)
 
 
-def _groups(options: argparse.Namespace, bench: machines.Bench) -> Iterator[Group]:
-    """Name and measurement of each group of rows; the quick ones first."""
+def _groups(
+    options: argparse.Namespace, directory: Path, prepared: Callable[[], machines.Bench]
+) -> Iterator[Group]:
+    """Name and measurement of each group of rows; the quick ones first.
+
+    prepared: both kernels and all images, made when a group first asks for them.
+    """
+    jobs = os.cpu_count() or 1
     yield "parsers", lambda: bench_parsers.rows(options.n)
     yield "platform", lambda: bench_platform.rows(options.n)
-    yield "boot", lambda: [machines.boot_row(bench, options.n)]
-    yield "solo", lambda: runs.solo_rows(bench, options.n)
-    yield "pair", lambda: [machines.pair_row(bench, options.n)]
-    jobs = os.cpu_count() or 1
+    yield "boot", lambda: [machines.boot_row(prepared(), options.n)]
+    yield "solo", lambda: runs.solo_rows(prepared(), options.n)
+    yield "pair", lambda: [machines.pair_row(prepared(), options.n)]
     if options.dma_map:
-        yield "dma-map", lambda: dma_map.rows(bench, jobs)
+        yield "dma-map", lambda: dma_map.rows(directory, jobs)
     if options.matrix:
-        yield "matrix", lambda: matrix.trust_rows(bench.directory / "trust")
+        yield "matrix", lambda: matrix.trust_rows(directory / "trust")
     if options.builds:
-        yield "builds", lambda: builds.rows(builds.site(bench.directory, jobs))
+        yield "builds", lambda: builds.rows(builds.site(directory, jobs))
     if options.fresh:
-        yield "fresh", lambda: [builds.fresh_row(bench.directory, jobs)]
+        yield "fresh", lambda: [builds.fresh_row(directory, jobs)]
 
 
 def main() -> None:
@@ -89,8 +95,9 @@ def main() -> None:
     # what is measured starts groups of processes: they must not outlive this one
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
     try:
-        print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; preparing", flush=True)
-        for name, measure in _groups(options, _prepare(directory)):
+        print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+        prepared = functools.cache(lambda: _prepare(directory))
+        for name, measure in _groups(options, directory, prepared):
             if options.only and name not in options.only:
                 continue
             print(f"measuring: {name}", flush=True)
