@@ -67,7 +67,7 @@ def _add_kernel_options(parser: argparse.ArgumentParser, plan: str = "default") 
     parser.add_argument("plan", nargs="?", default=plan, help="a plan's name or file")
     _add_source_options(parser)
     parser.add_argument(
-        "--topology", choices=["solo", "pair"], help="solo: guest VM only (default: the plan's)"
+        "--topology", choices=["solo", "pair"], help="solo: guest VMs only (default: the plan's)"
     )
     parser.add_argument(
         "--pins",
@@ -212,7 +212,7 @@ def _add_boot(verbs: _Verbs) -> None:
     boot = verbs.add_parser("boot", help="build, boot the machines and leave them up until Ctrl-C")
     _add_kernel_options(boot)
     shell = verbs.add_parser("shell", help="open a shell on a machine of a running boot or --keep")
-    shell.add_argument("machine", help="host or guest")
+    shell.add_argument("machine", help="host, guest or guest-solo")
     shell.add_argument("command", nargs=argparse.REMAINDER, help="a command instead of a shell")
     shell.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
 

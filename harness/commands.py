@@ -16,7 +16,7 @@ from pathlib import Path
 from harness import layout
 from harness.core import compare as comparison
 from harness.core import ktap, pins, splat
-from harness.core.plan import MAX_REPEAT, parse_plan
+from harness.core.plan import MAX_REPEAT, in_topology, matrix, parse_plan
 from harness.core.splat_rules import load_rules
 from harness.errors import UserError
 from harness.model.kernel import Role, SourceSpec
@@ -82,6 +82,8 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
     if arguments.ref is not None and arguments.tree is None:
         raise UserError("--ref: needs --tree", hint="--ref names a commit of the tree")
     lab = _lab(arguments)
+    topology = _topology(arguments, plan, lab)
+    plan = in_topology(plan, topology)
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: expected 1 or more")
     if arguments.tree is not None:
@@ -96,7 +98,7 @@ def run_options(arguments: argparse.Namespace, command: Sequence[str]) -> RunOpt
         plan=plan,
         plan_text=text,
         plan_file=arguments.plan,
-        topology=_topology(arguments, plan, lab),
+        topology=topology,
         source=source,
         extra_series=_series(arguments.series),
         without_builtin=frozenset(Role(role) for role in arguments.no_builtin_series),
@@ -134,13 +136,12 @@ def _topology(arguments: argparse.Namespace, plan: Plan, lab: LabSpec | None) ->
             raise UserError(
                 f"--topology {asked}: {lab.name} has the role {lab.role}, which makes a {wanted}"
             )
-        if plan.platform is not None:
-            raise UserError(f"--lab: plan {plan.name} has a [platform], which only a VM can have")
+        if plan.platform is not None and all(None not in matrix(plan, s) for s in plan.selections):
+            raise UserError(
+                f"--lab: plan {plan.name}: all tests need the [platform], which only a VM can have"
+            )
         return wanted
-    topology = asked or plan.topology
-    if plan.platform is not None and topology is not Topology.SOLO:
-        raise UserError(f"--topology {topology}: plan {plan.name} has a [platform]: solo only")
-    return topology
+    return asked or plan.topology
 
 
 def _baseline(arguments: argparse.Namespace) -> str:

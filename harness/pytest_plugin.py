@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harness.machines.platform_process import PlatformProcess
     from harness.machines.remote import RemoteMachine
     from harness.machines.tdi import GuestTdi
+    from harness.model.plan import Plan
     from harness.stages.fleet import Fleet
     from harness.stages.run import MainJob
     from harness.stages.scenario import Scenario
@@ -76,6 +77,7 @@ def scenario_runs_dir(request: pytest.FixtureRequest) -> Path:
 def scenario_run(request: pytest.FixtureRequest, scenario_runs_dir: Path) -> Iterator[ScenarioRun]:
     """The run of this module's scenarios. A run that cannot begin is an error of each test."""
     from harness import cli, commands  # noqa: PLC0415
+    from harness.model.kernel import Role  # noqa: PLC0415
     from harness.model.plan import Topology  # noqa: PLC0415
     from harness.model.progress import SilentProgress  # noqa: PLC0415
     from harness.stages.run import MainJob  # noqa: PLC0415
@@ -90,9 +92,10 @@ def scenario_run(request: pytest.FixtureRequest, scenario_runs_dir: Path) -> Ite
         stack.enter_context(job.opened())  # keeps what goes wrong inside to itself, recorded
         builds, provisions = job.kernels_and_provisions()
         fleet = stack.enter_context(job.fleet(builds, provisions))
-        cell = _cell(fleet, said["cell"])
+        cell = _cell(fleet, options.plan, said["cell"])
         began = True
-        yield ScenarioRun(job, fleet, cell, options.topology is Topology.PAIR)
+        pair = options.topology is Topology.PAIR and not fleet.alone(Role.GUEST, cell)
+        yield ScenarioRun(job, fleet, cell, pair)
     if not began:
         said_last = [failure.message for failure in job.recorder.result.failures]
         pytest.fail("; ".join(said_last) or "the run did not begin", pytrace=False)
@@ -108,13 +111,15 @@ def _said(request: pytest.FixtureRequest) -> dict[str, str]:
     return {"plan": "trust", "cell": "", "topology": ""} | said
 
 
-def _cell(fleet: Fleet, asked: str) -> str:
-    if fleet.platform is None:
-        return ""
-    known = fleet.platform.cells()
+def _cell(fleet: Fleet, plan: Plan, asked: str) -> str:
+    """Without a wish: where the plan's first test of the guest runs."""
+    from harness.core.plan import first_cell  # noqa: PLC0415
+
+    known = fleet.platform.cells() if fleet.platform is not None else ()
     if asked and asked not in known:
-        pytest.fail(f"tdisp(cell={asked!r}): the plan has {', '.join(known)}", pytrace=False)
-    return asked or known[0]
+        have = ", ".join(known) or "no [platform]"
+        pytest.fail(f"tdisp(cell={asked!r}): the plan has {have}", pytrace=False)
+    return asked or first_cell(plan)
 
 
 @pytest.fixture
@@ -150,8 +155,8 @@ def host(scenario: Scenario) -> RemoteMachine:
 @pytest.fixture
 def platform(scenario: Scenario) -> PlatformProcess:
     """The emulated platform from outside; a skip where the plan has none."""
-    if scenario.fleet.platform is None:
-        pytest.skip("the plan has no [platform]")
+    if not scenario.test.cell:
+        pytest.skip("no platform: the plan has none, or none for this cell")
     return scenario.platform
 
 

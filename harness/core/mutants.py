@@ -7,7 +7,8 @@ A mutant is a patch as `git format-patch` writes it. Its message names the tests
     Caught-by: tsm:races
 
 The words are collection:program, the case after the first dot (it may hold * and ?; left out: any
-failure of the program), and the cell of the plan's matrix (left out: the plan's own settings).
+failure of the program), and the cell of the plan's matrix (left out: the plan's own settings, or no
+platform where the plan runs the program without one).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from harness.core.plan import names_test
 from harness.core.platform_plan import cells
 from harness.errors import UserError
 from harness.model.kernel import Role
@@ -110,7 +112,8 @@ def plan_for(plan: Plan, wanted: Iterable[CaughtBy], name: str) -> Plan:
     selections: list[TestSelection] = []
     for one in dict.fromkeys(replace(entry, case="") for entry in wanted):
         base = _selection(plan, one)
-        axes = _axes_of(_cell(plan, one)) if plan.platform is not None else ()
+        cell = _cell(plan, one) if plan.platform is not None and base.on_platform else None
+        axes = _axes_of(cell) if cell is not None else ()
         selections.append(replace(base, tests=(one.program,), axes=axes, known=()))
     platform = PlatformPlan(plan.platform.base) if plan.platform is not None else None
     return replace(
@@ -123,9 +126,12 @@ def plan_for(plan: Plan, wanted: Iterable[CaughtBy], name: str) -> Plan:
 
 
 def _selection(plan: Plan, wanted: CaughtBy) -> TestSelection:
+    """The first entry that has the program; one with a platform when a cell is wanted."""
     for selection in plan.selections:
-        names = (fnmatchcase(wanted.program, pattern) for pattern in selection.tests)
-        if (selection.role, selection.collection) == (Role.GUEST, wanted.collection) and any(names):
+        if wanted.cell and plan.platform is not None and not selection.on_platform:
+            continue
+        here = (selection.role, selection.collection) == (Role.GUEST, wanted.collection)
+        if here and names_test(selection, wanted.program):
             return selection
     raise UserError(f"Caught-by: {wanted}: plan {plan.name} has no such test for the guest")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from harness.core.platform_plan import (
@@ -49,16 +50,17 @@ def parse_plan(text: str, where: str, name: str) -> Plan:
     source.known("package")
     kernel.known("debug", "options")
     machines.known("host", "guest")
+    topology = Topology(top.choice("topology", [t.value for t in Topology]))
     plan = Plan(
         name=name,
         title=top.get("title", str, "a sentence"),
-        topology=Topology(top.choice("topology", [t.value for t in Topology])),
+        topology=topology,
         package=source.get("package", str, "a package name", "linux-source-7.3"),
         debug=kernel.get("debug", bool, "true or false", False),
         host=_size(machines.table("host"), 2304),
         guest=_size(machines.table("guest"), 768),
         selections=tuple(
-            _selection(Table(where, f"tests[{index}]", entry))
+            _selection(Table(where, f"tests[{index}]", entry), topology)
             for index, entry in enumerate(top.get("tests", list, "an array of tables"))
         ),
         repeats=RepeatPolicy(_times(top, "repeat"), _times(top, "infra_retries")),
@@ -82,9 +84,24 @@ def _check_platform(top: Table, plan: Plan) -> None:
         for index, selection in enumerate(plan.selections):
             if selection.axes or selection.expect.faults:
                 raise top.error(f"tests[{index}]", "needs the [platform] table, which is missing")
+            if selection.solo and plan.topology is Topology.PAIR:
+                where = f"{top.where}: tests[{index}].topology"
+                raise UserError(
+                    f"{where}: solo in a plan for the pair: needs the [platform] table",
+                    hint="without a platform a test of the guest belongs into the pair",
+                )
         return
-    if plan.topology is not Topology.SOLO:
-        raise top.error("platform", "only in topology solo: in pair there is no platform yet")
+    for index, selection in enumerate(plan.selections):
+        if selection.expect.faults and matrix(plan, selection) == (None,):
+            raise UserError(
+                f"{top.where}: tests[{index}].expect.faults: these tests have no platform",
+                hint='in a pair give the entry topology = "solo", or a platform table',
+            )
+    if plan.topology is Topology.PAIR and not all_cells(plan):
+        raise UserError(
+            f"{top.where}: platform: no entry of [[tests]] has it",
+            hint='in a pair give an entry topology = "solo", or a platform table',
+        )
     axes = {f"tests[{index}]": one.axes for index, one in enumerate(plan.selections)}
     check_matrix(top.table("platform"), plan.platform, axes)
 
@@ -124,22 +141,56 @@ def _size(table: Table, default_mib: int) -> VmSize:
     return size
 
 
-def _selection(table: Table) -> TestSelection:
+def _place(table: Table, role: Role, topology: Topology) -> tuple[bool, bool]:
+    """Of an entry: whether its guest is a VM of the controller, and whether it has the platform.
+
+    In solo every guest has the platform. In a pair only those do that ask for it.
+    """
+    named = [topology.value for topology in Topology]
+    where = Topology(table.choice("topology", named, topology.value))
+    if "topology" in table.data and role is Role.HOST:
+        raise UserError(
+            f"{table.where}: {table.path}.topology: only for the role guest",
+            hint="the host machine is a part of the pair; leave the key out",
+        )
+    if "platform" in table.data and role is Role.HOST:
+        raise UserError(
+            f"{table.where}: {table.path}.platform: only for the role guest",
+            hint="the host machine has no platform of its own; leave the key out",
+        )
+    if where is Topology.PAIR and topology is Topology.SOLO:
+        raise UserError(
+            f"{table.where}: {table.path}.topology: pair in a plan for solo",
+            hint='a plan with topology = "pair" may have entries with topology = "solo"',
+        )
+    solo = where is Topology.SOLO
+    return solo, solo or "platform" in table.data
+
+
+def _selection(table: Table, topology: Topology) -> TestSelection:
     table.known(
-        "role", "collection", "tests", "skip", "timeout_s", "known", "sysctl", "platform", "expect"
-    )
+        "role", "collection", "tests", "skip", "timeout_s", "known", "sysctl",
+        "topology", "platform", "expect",
+    )  # fmt: skip
+    role = Role(table.choice("role", [role.value for role in Role]))
+    solo, on_platform = _place(table, role, topology)
     skip = table.table("skip").data
     timeout = table.get("timeout_s", (int, float), "seconds", 60)  # type: ignore[arg-type]
     if timeout <= 0:
         raise table.error("timeout_s", "expected more than 0")
+    tests = table.get("tests", list, "a list of test names", ["*"])
+    if tests and all(str(pattern).startswith("!") for pattern in tests):
+        raise table.error("tests", 'leaves out, but names nothing to run: add "*"')
     return TestSelection(
-        role=Role(table.choice("role", [role.value for role in Role])),
+        role=role,
         collection=table.get("collection", str, "a kselftest collection, e.g. tsm"),
-        tests=tuple(table.get("tests", list, "a list of test names", ["*"])),
+        tests=tuple(tests),
         skip=tuple((str(name), str(reason)) for name, reason in skip.items()),
         timeout_s=float(timeout),
         known=tuple(_known(table.table("known"), pattern) for pattern in table.table("known").data),
         sysctl=tuple((name, str(v)) for name, v in table.table("sysctl").data.items()),
+        solo=solo,
+        on_platform=on_platform,
         axes=parse_axes(table.table("platform")),
         expect=parse_expectation(table.table("expect")),
     )
@@ -166,21 +217,50 @@ def _known(table: Table, pattern: str) -> KnownFailure:
 
 def matrix(plan: Plan, selection: TestSelection) -> tuple[PlatformCell | None, ...]:
     """The cells in which the tests of a selection run; (None,) without a platform."""
-    if plan.platform is None or selection.role is not Role.GUEST:
+    if plan.platform is None or selection.role is not Role.GUEST or not selection.on_platform:
         return (None,)
-    return cells(plan.platform, selection.axes)
+    found = cells(plan.platform, selection.axes)
+    nested = plan.topology is Topology.PAIR and not selection.solo
+    return tuple(replace(cell, nested=True) for cell in found) if nested else found
 
 
 def all_cells(plan: Plan) -> dict[str, PlatformCell]:
-    """Every cell of the plan by name, in the order in which they run.
+    """Every cell of the plan by name, in the order in which they run: those of the pair first.
 
-    With a platform there is at least one.
+    The pair's machines end before the first VM of the controller begins. In solo a plan with a
+    platform has at least one cell.
     """
-    found = (cell for selection in plan.selections for cell in matrix(plan, selection))
-    named = {cell.name: cell for cell in found if cell is not None}
-    if plan.platform is not None and not named:
+    found = [cell for selection in plan.selections for cell in matrix(plan, selection)]
+    ordered = sorted((c for c in found if c is not None), key=lambda cell: not cell.nested)
+    named = {cell.name: cell for cell in ordered}
+    if plan.platform is not None and not named and plan.topology is Topology.SOLO:
         named[plan.platform.base.name] = plan.platform.base
     return named
+
+
+def first_cell(plan: Plan) -> str:
+    """The cell of the first test of the guest: what `boot` boots; "" without a platform."""
+    for selection in plan.selections:
+        if selection.role is Role.GUEST and (cell := matrix(plan, selection)[0]) is not None:
+            return cell.name
+        if selection.role is Role.GUEST:
+            return ""
+    return next(iter(all_cells(plan)), "")
+
+
+def in_topology(plan: Plan, topology: Topology) -> Plan:
+    """The plan as --topology makes it. In solo every guest is a VM of the controller.
+
+    UserError for a plan whose platform belongs to solo.
+    """
+    if topology is plan.topology:
+        return plan
+    if topology is Topology.PAIR and plan.platform is not None:
+        raise UserError(
+            f"--topology {topology}: plan {plan.name} has a [platform] for solo",
+            hint="plan default has tests of both topologies",
+        )
+    return replace(plan, topology=topology)
 
 
 def choose_tests(
@@ -207,12 +287,22 @@ def choose_tests(
     return tuple(sorted(chosen.items(), key=lambda item: order.get(item[0].cell, -1)))
 
 
+def names_test(selection: TestSelection, program: str) -> bool:
+    """Whether the selection's patterns name a program. "!pattern" takes out what others name."""
+    out = [pattern[1:] for pattern in selection.tests if pattern.startswith("!")]
+    wanted = [pattern for pattern in selection.tests if not pattern.startswith("!")]
+    named = any(fnmatchcase(program, pattern) for pattern in wanted)
+    return named and not any(fnmatchcase(program, pattern) for pattern in out)
+
+
 def _names(selection: TestSelection, built: Iterable[str]) -> Iterable[str]:
     """The tests that a selection's patterns name, and those that it names outright."""
     available = [
         line.split(":", 1)[1] for line in built if line.split(":", 1)[0] == selection.collection
     ]
     for pattern in selection.tests:
-        names = [name for name in available if fnmatchcase(name, pattern)]
+        if pattern.startswith("!"):
+            continue
+        names = [n for n in available if fnmatchcase(n, pattern) and names_test(selection, n)]
         literal = not any(char in pattern for char in "*?[")
         yield from names or ([pattern] if literal else [])

@@ -36,11 +36,13 @@ class TestSelection:
 
     role: Role
     collection: str
-    tests: tuple[str, ...]  # names, or ("*",) for all that the collection installs
+    tests: tuple[str, ...]  # names or patterns; "!pattern" leaves out
     skip: tuple[tuple[str, str], ...]  # (name, reason): left out, and reported as skipped
     timeout_s: float  # per test, on a machine of reference speed
     known: tuple[KnownFailure, ...] = ()
     sysctl: tuple[tuple[str, str], ...] = ()  # set on the machine before each of these tests
+    solo: bool = False  # in a VM of the controller, also in a pair
+    on_platform: bool = True  # False: without the plan's platform
     axes: tuple[tuple[str, tuple[str | int, ...]], ...] = ()  # of the platform, for these tests
     expect: Expectation = NOTHING_EXPECTED  # what these tests must show: a negative control
 
@@ -76,7 +78,7 @@ class Plan:
     selections: tuple[TestSelection, ...]
     repeats: RepeatPolicy = RepeatPolicy()
     flaky_passes: bool = False  # a test that failed and passed when repeated fails no run
-    platform: PlatformPlan | None = None  # the emulated platform, in solo
+    platform: PlatformPlan | None = None  # the emulated platform
     options: tuple[tuple[Role, str, str], ...] = ()  # (role, symbol, value): CONFIG_symbol=value
     notes: tuple[str, ...] = ()  # sentences that a reader of the report should know
 
@@ -88,7 +90,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class TestId:
-    """One kselftest program to run. cell: of the platform's matrix, "" without a platform."""
+    """One kselftest program to run. cell: of the platform's matrix, "" without a platform.
+
+    The cell also tells where a guest runs: PlatformCell.nested.
+    """
 
     __test__: ClassVar[bool] = False
 

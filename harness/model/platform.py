@@ -14,7 +14,8 @@ class PlatformCell:
     """One setting of the platform: a cell of the matrix.
 
     model: "A", "B" or "N". vtom: suggested to the guest in model N. tdis: functions of the one
-    device that is assigned. append: goes on the guest kernel's command line.
+    device that is assigned. append: goes on the guest kernel's command line. nested: the guest is
+    the one of a pair, and the host machine assigns the functions to it.
     """
 
     model: str = "B"
@@ -24,6 +25,7 @@ class PlatformCell:
     c_bit: int = 51
     tdis: int = 2
     append: str = ""
+    nested: bool = False
 
     @property
     def name(self) -> str:
@@ -39,6 +41,8 @@ class PlatformCell:
             words.append(f"cbit-{self.c_bit}")
         if self.tdis != 2:
             words.append(f"tdis-{self.tdis}")
+        if self.nested:
+            words.append("pair")
         return "+".join(words)
 
 

@@ -3,14 +3,15 @@
 
 solo: the guest is a VM of the controller, booted directly into the kernel under test.
 pair: the host machine boots its own kernel, gets the kernel under test over SSH and kexec, and the
-guest is started on it.
+guest is started on it. A plan for the pair may have cells in which the guest is a VM of the
+controller all the same: it stands alone. The VMs of the pair end before it begins, and the reverse,
+so that no more memory is taken than the pair's.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +19,7 @@ from pathlib import Path
 from harness.adapters import accel as acceleration
 from harness.adapters.live import LiveRecord
 from harness.adapters.rootfs import RootImage
-from harness.adapters.ssh import SshEndpoint
-from harness.adapters.ssh_keys import SshKey, generate_key
+from harness.adapters.ssh_keys import generate_key
 from harness.core.attribution import attribute
 from harness.core.pins import qemu_line
 from harness.core.plan import all_cells
@@ -39,6 +39,7 @@ from harness.model.results import Failure, MachineRecord, Outcome, SplatRecord, 
 from harness.stages import selftest
 from harness.stages.platform import PlatformStage
 from harness.stages.provision import Provisions
+from harness.stages.reach import ssh_argv, write_key
 from harness.stages.recorder import Recorder
 
 AnyMachine = QemuMachine | NestedMachine | LabMachine
@@ -56,7 +57,7 @@ class _Slot:
 
     machine: AnyMachine
     installed: tuple[str, ...] = ()
-    cell: str = ""  # of the platform's matrix
+    cell: str = ""  # of the platform's matrix, "" without a platform
 
 
 class Fleet:
@@ -85,13 +86,14 @@ class Fleet:
         self._live = live
         self._slots: dict[Role, _Slot] = {}
         self._broken: dict[tuple[Role, str], str] = {}
-        self._boots: dict[Role, int] = {}
+        self._boots: dict[str, int] = {}  # by the machine's name
         self._key = generate_key()
-        self._key_file = _write_key(recorder.run_dir, self._key)
+        self._key_file = write_key(recorder.run_dir, self._key)
         live.add_path(self._key_file)
+        self._cells = all_cells(options.plan)
         self.platform: PlatformStage | None = None
-        if options.plan.platform is not None:
-            self.platform = PlatformStage(all_cells(options.plan), recorder, live.add_path)
+        if self._cells:
+            self.platform = PlatformStage(self._cells, recorder, live.add_path)
         self.accel = self._probe()
         recorder.environment(
             qemu=f"{provisions.qemu.version} ({provisions.qemu.origin})",
@@ -105,24 +107,44 @@ class Fleet:
     def get(self, role: Role, cell: str = "") -> AnyMachine:
         """The role's machine, up, on its kernel, with the kselftests installed.
 
-        cell: of the platform's matrix, "" for the first; a machine in another cell is replaced.
+        cell: of the platform's matrix, "" for none; a machine in another cell is replaced.
         KernelError when its kernel does not come up (and again at each further call: it is not
         tried twice), MachineError when the machine itself fails.
         """
-        if self.platform is not None and role is Role.GUEST:
-            cell = cell or self.platform.default()
         if (role, cell) in self._broken:
             raise InfraError(f"{role.value}: no machine: {self._broken[role, cell]}")
         slot = self._slots.get(role)
         if slot is not None and slot.cell == cell:
             return slot.machine
         self.discard(role)
+        self._make_room(role, cell)
         try:
             slot = self._boot(role, cell)
         except KernelError as exc:
             self._broken[role, cell] = exc.message.splitlines()[0]
             raise
         return slot.machine
+
+    def alone(self, role: Role, cell: str = "") -> bool:
+        """Whether the role's machine is a guest without a host machine, in a pair or in solo."""
+        if role is Role.HOST:
+            return False
+        known = self._cells.get(cell)
+        return self._options.topology is Topology.SOLO if known is None else not known.nested
+
+    def name(self, role: Role, cell: str = "") -> str:
+        """Of the role's machine: its console and its records go by it."""
+        apart = self._options.topology is Topology.PAIR and self.alone(role, cell)
+        return f"{role.value}-solo" if apart else role.value
+
+    def _make_room(self, role: Role, cell: str) -> None:
+        """End the VMs that must not stand beside the one to be booted."""
+        host, guest = self._slots.get(Role.HOST), self._slots.get(Role.GUEST)
+        if self.alone(role, cell) and host is not None and host.machine.kind == "qemu":
+            self._progress.say("host: ends, the next guest is a VM of this machine")
+            self.discard(Role.HOST)
+        if role is Role.HOST and guest is not None and self.alone(Role.GUEST, guest.cell):
+            self.discard(Role.GUEST)
 
     def broken(self, role: Role, cell: str = "") -> bool:
         """Whether the role's kernel did not come up: no further attempt is of use."""
@@ -193,6 +215,9 @@ class Fleet:
     def _probe(self) -> Accel:
         if self._options.lab is not None:
             return LabMachine.accel
+        return self._accel_of_this_machine()
+
+    def _accel_of_this_machine(self) -> Accel:
         kernel = next(iter(self._builds.values())).image
         return acceleration.probe(self._provisions.qemu, kernel, self._options.cache)
 
@@ -202,18 +227,18 @@ class Fleet:
             machine: AnyMachine = LabMachine(lab, self._recorder.run_dir, self._rules)
         elif role is Role.HOST:
             machine = self._host()
-        elif self._options.topology is Topology.SOLO:
+        elif self.alone(role, cell):
             machine = self._solo_guest(cell)
         else:
             machine = self._nested_guest()
         slot = _Slot(machine, cell=cell)
         self._slots[role] = slot
-        self._boots[role] = self._boots.get(role, 0) + 1
+        self._boots[machine.name] = self._boots.get(machine.name, 0) + 1
         try:
             self._bring_up(role, machine)
             slot.installed = selftest.install(machine, self._builds[role], self.wanted.get(role))
         except BaseException as exc:
-            trouble = self.platform.trouble() if self.platform and role is Role.GUEST else ""
+            trouble = self.platform.trouble() if self.platform and cell else ""
             self.discard(role)
             if trouble and isinstance(exc, HarnessError):
                 # a kernel whose devices went away is not to blame
@@ -257,9 +282,11 @@ class Fleet:
                 self._progress.say(f"{exc.message.splitlines()[0]}: starting it again")
                 begin = machine.restart
 
-    def _spec(self, role: Role, size: VmSize, kernel: Path, image: RootImage) -> VmSpec:
+    def _spec(
+        self, role: Role, size: VmSize, kernel: Path, image: RootImage, cell: str = ""
+    ) -> VmSpec:
         return VmSpec(
-            name=role.value,
+            name=self.name(role, cell),
             role=role,
             memory_mib=size.memory_mib,
             cpus=size.cpus,
@@ -283,9 +310,10 @@ class Fleet:
 
     def _solo_guest(self, cell: str) -> QemuMachine:
         build = self._builds[Role.GUEST]
-        spec = self._spec(Role.GUEST, self._options.plan.guest, build.image, self._provisions.guest)
-        setup = self._setup(self._provisions.qemu, self.accel)
-        if self.platform is None:
+        size, image = self._options.plan.guest, self._provisions.guest
+        spec = self._spec(Role.GUEST, size, build.image, image, cell)
+        setup = self._setup(self._provisions.qemu, self._accel_of_this_machine())
+        if self.platform is None or not cell:
             return QemuMachine(spec, setup, build)
         # before the VM: QEMU connects to it when it starts
         process = self.platform.start(cell)
@@ -342,7 +370,7 @@ class Fleet:
                 console=machine.console.path.name,
                 kernel_release=build.release,
                 build_id=build.build_id,
-                boots=self._boots[role],
+                boots=self._boots[machine.name],
                 boot_s=round(machine.boot_s, 2),
                 end=end.value,
                 qemu_argv=machine.argv,
@@ -365,33 +393,3 @@ class Fleet:
                 if (machine.name, splat.start_line) not in known
             )
         )
-
-
-def _write_key(run_dir: Path, key: SshKey) -> Path:
-    path = run_dir / "id_ed25519"
-    path.touch(0o600)
-    path.write_bytes(key.private)
-    return path
-
-
-def ssh_argv(endpoint: SshEndpoint, known_hosts: Path) -> list[str]:
-    """The OpenSSH command for an endpoint; writes its host key, pinned, to `known_hosts`.
-
-    The name to check against is an alias: loopback ports are no identity.
-    """
-    alias = known_hosts.name
-    known_hosts.write_text(f"{alias} {endpoint.host_key}\n")
-    argv = ["ssh", "-i", str(endpoint.key), "-p", str(endpoint.port)]
-    for option in (
-        f"UserKnownHostsFile={known_hosts}",
-        f"HostKeyAlias={alias}",
-        "StrictHostKeyChecking=yes",
-        "IdentitiesOnly=yes",
-        "LogLevel=ERROR",
-    ):
-        argv += ["-o", option]
-    if endpoint.via is not None:
-        inner = ssh_argv(endpoint.via.endpoint, known_hosts.with_name(f"{alias}-via"))
-        target = f"{endpoint.host}:{endpoint.port}"
-        argv += ["-o", f"ProxyCommand={shlex.join([*inner, '-W', target])}"]
-    return [*argv, f"{endpoint.user}@{endpoint.host}"]

@@ -12,8 +12,10 @@ from filelock import FileLock, Timeout
 
 from harness.core.inventory import machine_named, parse_inventory
 from harness.errors import MachineError, UserError
+from harness.model.kernel import Role
 from harness.model.lab import LabSpec
 from harness.model.machine import QemuInstall
+from harness.model.platform import PlatformCell
 
 # what starts the guest on a lab machine: the machine's own QEMU
 OWN_QEMU = QemuInstall(("qemu-system-x86_64",), (), "the lab machine's own", "lab machine")
@@ -26,6 +28,16 @@ def load(file: Path, machine: str) -> LabSpec:
     except (OSError, UnicodeDecodeError) as exc:
         raise UserError(f"{file}: cannot be read: {exc}", hint="see configs/labs/") from exc
     return machine_named(parse_inventory(text, str(file), Path.home()), machine, str(file))
+
+
+def cannot_have(spec: LabSpec | None, cell: PlatformCell) -> str:
+    """Why a test in this cell cannot be run beside a lab machine, "" when it can.
+
+    Beside a host machine of the lab, guests that stand alone are VMs of the controller.
+    """
+    if spec is None or (spec.role is Role.HOST and not cell.nested):
+        return ""
+    return f"needs the emulated platform, which {spec.name} cannot have: it is no VM"
 
 
 @contextlib.contextmanager

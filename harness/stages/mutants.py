@@ -27,6 +27,7 @@ from harness.core.mutants import (
     plan_for,
 )
 from harness.core.mutants_record import Record
+from harness.core.plan import in_topology
 from harness.core.select import parse_expression
 from harness.core.series import patch_from_file
 from harness.errors import StorageError, UserError
@@ -79,7 +80,10 @@ class MutantJob:
         run: Run | None,
         resume: Path | None = None,
     ) -> None:
-        self._options = replace(options, topology=Topology.SOLO, expression="", keep=False)
+        plan = in_topology(options.plan, Topology.SOLO)
+        self._options = replace(
+            options, plan=plan, topology=Topology.SOLO, expression="", keep=False
+        )
         self._mutants = mutants
         self._progress = progress
         self._run: Run = run or (lambda one: MainJob(one, progress).execute())

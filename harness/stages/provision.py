@@ -20,7 +20,8 @@ from harness.stages.lab import OWN_QEMU
 class Provisions:
     """What machines are made of.
 
-    host and own_kernel are None in solo with a good system QEMU, and with a lab machine.
+    host and own_kernel are None in solo, and with a lab machine. qemu: of this machine; that of
+    the lab machine where no VM of this machine is needed.
     """
 
     qemu: QemuInstall
@@ -37,8 +38,13 @@ def provision(
     progress: Progress,
     *,
     lab: bool = False,
+    solo: bool = False,
 ) -> Provisions:
-    """Everything a topology needs. What the cache holds is neither fetched nor made again."""
+    """Everything a topology needs. What the cache holds is neither fetched nor made again.
+
+    lab: a lab machine is the host or the guest. solo: there are guests that are VMs of this machine
+    beside it.
+    """
     recipes = rootfs.load_recipes(layout.CONFIGS / "rootfs" / "images.toml")
     init = layout.CONFIGS / "rootfs" / "init.sh"
     maker = rootfs.RootfsMaker(store, progress)
@@ -52,14 +58,15 @@ def provision(
         return maker.archive(recipe, sources, log_dir / f"rootfs-{name}.log")
 
     guest = maker.image(recipes["guest"], archive("guest"), init)
-    if lab:
+    if lab and not solo:
         return Provisions(OWN_QEMU, guest, None, None)
     system = system_qemu.find()
-    if topology is Topology.SOLO and system is not None:
+    need_host = topology is Topology.PAIR and not lab
+    if not need_host and system is not None:
         return Provisions(system, guest, None, None)
     host_archive = archive("host")
     qemu = system or maker.qemu(host_archive, cache / "qemu")
-    if topology is Topology.SOLO:
+    if not need_host:
         return Provisions(qemu, guest, None, None)
     host = maker.image(recipes["host"], host_archive, init)
     return Provisions(qemu, guest, host, maker.own_kernel(host_archive))

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -21,7 +20,7 @@ from harness.adapters.process import TABLE, Interrupted, ignore_pid
 from harness.adapters.store import ArtifactStore
 from harness.core.known import expired_notes
 from harness.core.pins import PinBook
-from harness.core.plan import choose_tests
+from harness.core.plan import all_cells, choose_tests, first_cell
 from harness.core.select import parse_expression
 from harness.core.splat_rules import load_rules
 from harness.errors import (
@@ -45,6 +44,7 @@ from harness.stages.fleet import Fleet
 from harness.stages.kernels import KernelMaker
 from harness.stages.provision import Provisions, provision
 from harness.stages.recorder import Recorder
+from harness.stages.run_directory import make_run_directory
 
 
 class MainJob:
@@ -217,7 +217,8 @@ class MainJob:
         with self.fleet(builds, provisions) as fleet:
             with self.recorder.stage(self._progress, "boot"):
                 for role in builds:
-                    fleet.get(role)
+                    guest = role is Role.GUEST
+                    fleet.get(role, first_cell(self._options.plan) if guest else "")
             self.wait_for_interrupt(fleet)
 
     def _provision(self) -> Provisions:
@@ -228,6 +229,7 @@ class MainJob:
             self.recorder.run_dir,
             self._progress,
             lab=self._options.lab is not None,
+            solo=any(not cell.nested for cell in all_cells(self._options.plan).values()),
         )
 
     def kernels(self) -> Mapping[Role, KernelBuild]:
@@ -304,24 +306,49 @@ class MainJob:
         chosen: tuple[tuple[TestId, TestSelection], ...],
     ) -> None:
         with self.recorder.stage(self._progress, "boot"):
-            first = {test.role: test.cell for test, _ in reversed(chosen)}
-            for role in builds:
-                # a guest needs its host, but a host needs no guest
-                if role in first or Role.GUEST in first:
-                    fleet.get(role, first.get(role, ""))
+            self._boot_first(fleet, builds, chosen)
         with self.recorder.stage(self._progress, "kselftests"):
             for done, (test, selection) in enumerate(chosen):
                 self._progress.count(done, len(chosen), f"tests done, now {test}")
                 self._one(fleet, builds[test.role], test, selection)
 
+    def _boot_first(
+        self,
+        fleet: Fleet,
+        builds: Mapping[Role, KernelBuild],
+        chosen: tuple[tuple[TestId, TestSelection], ...],
+    ) -> None:
+        """The machines of the first tests. A guest that stands alone has to wait for the pair."""
+        places = [(t.role, t.cell) for t, s in chosen if not self._left_out(t, s)]
+        pair = [place for place in places if not fleet.alone(*place)]
+        first = dict(reversed(pair or places))
+        try:
+            for role in builds:
+                # a guest of the pair needs its host, but a host needs no guest
+                if role in first or (role is Role.HOST and pair):
+                    fleet.get(role, first.get(role, ""))
+        except KernelError as exc:
+            if len(pair) in (0, len(places)):
+                raise
+            # the guests that stand alone do not need what failed
+            self.recorder.failure(failures.from_error(exc))
+
+    def _left_out(self, test: TestId, selection: TestSelection) -> str:
+        """Why a test of the plan is not run, "" when it is."""
+        reason = dict(selection.skip).get(test.test)
+        if reason is not None:
+            return f"plan: {reason}"
+        cell = all_cells(self._options.plan).get(test.cell)
+        return lab.cannot_have(self._options.lab, cell) if cell is not None else ""
+
     def _one(
         self, fleet: Fleet, built: KernelBuild, test: TestId, selection: TestSelection
     ) -> None:
         """One test of the plan, recorded whatever happens; repeated as the plan says."""
-        now, name = self.recorder.now(), test.role.value
-        reason = dict(selection.skip).get(test.test)
-        if reason is not None:
-            self.recorder.test(selftest.skipped(test, name, f"plan: {reason}", now))
+        now, name = self.recorder.now(), fleet.name(test.role, test.cell)
+        reason = self._left_out(test, selection)
+        if reason:
+            self.recorder.test(selftest.skipped(test, name, reason, now))
             return
         if f"{test.collection}:{test.test}" not in build.kselftest_list(built):
             why = "named in the plan, but not among the kselftests that were built"
@@ -371,7 +398,8 @@ class MainJob:
         except InfraError as exc:
             lost.append(exc)
             fleet.discard(test.role)
-            result = selftest.not_run(test, test.role.value, exc.message, now)
+            name = fleet.name(test.role, test.cell)
+            result = selftest.not_run(test, name, exc.message, now)
             self.recorder.test(result)
             return result
 
@@ -390,25 +418,3 @@ def _os_name() -> str:
         return platform.freedesktop_os_release().get("PRETTY_NAME", platform.platform())
     except OSError:
         return platform.platform()
-
-
-def make_run_directory(runs: Path, plan: str, now: datetime) -> Path:
-    """runs/<utc>-<plan>, new, and the link runs/latest to it."""
-    stem = f"{now:%Y%m%dT%H%M%SZ}-{plan}"
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        for number in range(1, 1000):
-            path = runs / (stem if number == 1 else f"{stem}-{number}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            link = runs / f".latest-{path.name}"
-            link.symlink_to(path.name)
-            link.replace(runs / "latest")
-            return path
-    except OSError as exc:
-        raise StorageError(
-            f"{runs}: {exc.strerror}", hint="name another directory with --runs-dir"
-        ) from exc
-    raise StorageError(f"{runs}: no free name for {stem}")

@@ -70,7 +70,7 @@ class Scenario:
         """The host machine, of topology pair."""
         if not self.pair:
             raise UserError(f"{self.test}: topology solo has no host machine")
-        return self.fleet.get(Role.HOST)
+        return self.fleet.get(Role.HOST, self.test.cell)
 
     @property
     def platform(self) -> PlatformProcess:
@@ -134,7 +134,7 @@ class Scenario:
         return result
 
     def _watch(self, role: Role) -> RemoteMachine:
-        machine = self.fleet.get(role, self.test.cell if role is Role.GUEST else "")
+        machine = self.fleet.get(role, self.test.cell)
         start, key = machine.console.size(), str(self.test)
         end = attribution.end_marker(key, self.fleet.token, start)
         self._watched[role] = _Watched(machine, start, end)

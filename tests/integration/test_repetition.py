@@ -122,6 +122,10 @@ class PlayedFleet:
             raise answer
         return PlayedMachine(self._console, answer, self.boots)
 
+    def name(self, role: Role, cell: str = "") -> str:
+        del cell
+        return role.value
+
     def broken(self, role: Role, cell: str = "") -> bool:
         del role, cell
         return False

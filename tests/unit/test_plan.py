@@ -136,6 +136,13 @@ def test_star_chooses_the_collection_of_the_role() -> None:
     assert chosen == ["guest:tsm:dma_freeze", "guest:tsm:tsm_class"]
 
 
+def test_a_pattern_leaves_out() -> None:
+    plan = parse_plan(MINIMAL + 'tests = ["*", "!tsm_*", "gone"]\n', "", "")
+    chosen = [str(test) for test, _ in choose_tests(plan, BUILT, None)]
+    assert chosen == ["guest:tsm:dma_freeze", "guest:tsm:gone"]
+    assert "names nothing to run" in refused(MINIMAL + 'tests = ["!tsm_class"]\n').message
+
+
 def test_a_named_test_that_was_not_built_is_kept() -> None:
     plan = parse_plan(MINIMAL + 'tests = ["gone", "dma_*"]\n', "", "")
     chosen = [str(test) for test, _ in choose_tests(plan, BUILT, None)]

@@ -131,15 +131,9 @@ def test_bad_platforms_name_file_and_key(platform: str, message: str) -> None:
     assert refused(platform).startswith(message)
 
 
-def test_a_platform_needs_solo() -> None:
-    text = f'title = "t"\ntopology = "pair"\n[platform]\n{TESTS}'
-    with pytest.raises(UserError, match="platform: only in topology solo"):
-        parse_plan(text, "p.toml", "p")
-
-
-def test_a_plan_with_a_platform_cannot_be_run_in_pair() -> None:
+def test_a_plan_for_solo_with_a_platform_cannot_be_run_in_pair() -> None:
     arguments = cli.parse(["run", "trust", "--topology", "pair"])
-    with pytest.raises(UserError, match=r"plan trust has a \[platform\]: solo only"):
+    with pytest.raises(UserError, match=r"plan trust has a \[platform\] for solo"):
         commands.run_options(arguments, ["run"])
 
 

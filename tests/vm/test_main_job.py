@@ -61,7 +61,7 @@ def left_behind() -> list[str]:
 
 @pytest.fixture(scope="module")
 def pair(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One whole pair run of the tsm collection, in both roles."""
+    """The pair's part of the default plan: the tsm collection in both roles."""
     del assets  # made first, so that the time of this run is its own
     runs = tmp_path_factory.mktemp("pair")
     pair_run(runs)
@@ -74,7 +74,7 @@ def pair_run(runs: Path) -> None:
     What is forgiven is a machine that went silent or reset itself, never a test that failed.
     """
     for attempt in range(3):
-        done = harness("default", "-k", "tsm", runs=runs)
+        done = harness("default", "-k", "tsm and not model", runs=runs)
         if done.returncode == 0:
             return
         result = result_of(runs)
@@ -97,6 +97,24 @@ def test_both_roles_ran_on_the_kernels_that_were_built(pair: Path) -> None:
     assert machines["guest"]["kind"] == "nested"
     assert machines["guest"]["accel"] == "kvm", "the guest must run under the host machine's KVM"
     assert result["verdict"] == "pass"
+
+
+def test_guests_alone_come_after_the_pair(assets: Assets, tmp_path: Path) -> None:
+    """Beside the host machine's kernel, the same guest kernel in a VM of its own, with TDIs."""
+    del assets
+    expression = "host and tsm_class or tsm_uapi and model-N and not vtom"
+    done = harness("default", "-k", expression, runs=tmp_path, check=0)
+    result = result_of(tmp_path)
+    kinds = {m["name"]: (m["role"], m["kind"], m["boots"]) for m in result["machines"]}
+    assert kinds == {"host": ("host", "qemu", 1), "guest-solo": ("guest", "qemu", 1)}
+    assert [(t["machine"], t["test"], t["cell"]) for t in result["tests"]] == [
+        ("host", "tsm_class", ""),
+        ("guest-solo", "tsm_uapi", "model-N"),
+    ]
+    assert result["tests"][1]["platform"]["transitions"], "the platform saw what the test did"
+    ended = done.stderr.index("host: ends, the next guest is a VM of this machine")
+    assert done.stderr.index("platform: model-N, pid") > ended
+    assert (tmp_path / "latest" / "console-guest-solo.log").exists()
 
 
 def test_each_series_is_seen_by_a_test_of_its_role(pair: Path) -> None:

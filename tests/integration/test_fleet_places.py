@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which machines stand at the same time, in a run with guests of the pair and guests alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from harness import cli, commands, layout
+from harness.adapters.live import LiveRecord
+from harness.core.plan import choose_tests
+from harness.core.splat_rules import load_rules
+from harness.errors import KernelError
+from harness.model.kernel import KernelBuild, Role
+from harness.model.machine import Accel, QemuInstall
+from harness.model.plan import TestId, TestSelection
+from harness.model.progress import SilentProgress
+from harness.stages.fleet import AnyMachine, Fleet, _Slot
+from harness.stages.provision import Provisions
+from harness.stages.run import MainJob
+
+PLAN = """
+title = "t"
+topology = "pair"
+[platform]
+append = "x"
+[[tests]]
+role = "host"
+collection = "tsm"
+[[tests]]
+role = "guest"
+collection = "tsm"
+tests = ["freeze"]
+[[tests]]
+role = "guest"
+collection = "tsm"
+tests = ["races"]
+topology = "solo"
+"""
+
+
+class StandIn:
+    """What a fleet asks of a machine. kind: "qemu" is a VM of the controller."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name, self.kind = name, kind
+        self.boot_s = 1.0
+
+
+class Places(Fleet):
+    """A fleet whose machines are names; `up` tells which of them stand, in order of boot."""
+
+    up: str = ""
+    fails = ""
+
+    def _probe(self) -> Accel:
+        return Accel("tcg", "nothing is booted here")
+
+    def _boot(self, role: Role, cell: str) -> _Slot:
+        name = self.name(role, cell)
+        if role is Role.GUEST and not self.alone(role, cell):
+            self.get(Role.HOST)
+        if name == self.fails:
+            raise KernelError(f"{name}: does not boot")
+        kind = "qemu" if role is Role.HOST or self.alone(role, cell) else "nested"
+        slot = _Slot(cast(AnyMachine, StandIn(name, kind)), cell=cell)
+        self._slots[role] = slot
+        self.up = f"{self.up} {name}".strip()
+        return slot
+
+    def _end(self, role: Role, slot: _Slot) -> None:
+        del role
+        self.up = " ".join(n for n in self.up.split() if n != slot.machine.name)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> MainJob:
+    path = tmp_path / "p.toml"
+    path.write_text(PLAN)
+    arguments = cli.parse(["run", str(path), "--runs-dir", str(tmp_path / "runs")])
+    return MainJob(commands.run_options(arguments, ["run"]), SilentProgress())
+
+
+@pytest.fixture
+def places(job: MainJob, tmp_path: Path) -> Iterator[Places]:
+    build = cast(KernelBuild, None)
+    rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
+    made = Places(
+        job._options,
+        {Role.HOST: build, Role.GUEST: build},
+        cast(Provisions, _Provided()),
+        job.recorder,
+        SilentProgress(),
+        rules=rules,
+        live=LiveRecord(tmp_path / "cache", "test"),
+    )
+    yield made
+    made.close()
+
+
+class _Provided:
+    qemu = QemuInstall(("qemu",), (), "11", "cache")
+
+
+def test_a_guest_alone_and_the_pair_never_stand_together(places: Places) -> None:
+    places.get(Role.HOST)
+    places.get(Role.GUEST)
+    assert places.up == "host guest"
+    places.get(Role.GUEST, "model-B")
+    assert places.up == "guest-solo"
+    places.get(Role.HOST)
+    assert places.up == "host"
+    places.get(Role.GUEST, "model-B")
+    places.get(Role.GUEST)
+    assert places.up == "host guest"
+
+
+def test_a_lab_machine_stays(places: Places) -> None:
+    places.get(Role.HOST)
+    cast(StandIn, places._slots[Role.HOST].machine).kind = "lab"
+    places.get(Role.GUEST, "model-B")
+    assert places.up == "host guest-solo"
+
+
+def test_the_pair_boots_first(job: MainJob, places: Places) -> None:
+    chosen = chosen_of(job)
+    job._boot_first(places, places._builds, chosen)
+    assert places.up == "host guest"
+    places.discard(Role.HOST)
+    alone = tuple(item for item in chosen if item[0].cell)
+    job._boot_first(places, places._builds, alone)
+    assert places.up == "guest-solo"
+    host = tuple(item for item in chosen if item[0].role is Role.HOST)
+    job._boot_first(places, places._builds, (*host, *alone))
+    assert places.up == "host", "the guest that stands alone has to wait"
+
+
+def test_a_pair_that_does_not_boot_does_not_stop_the_guests_alone(
+    job: MainJob, places: Places
+) -> None:
+    chosen = chosen_of(job)
+    places.fails = "guest"
+    job._boot_first(places, places._builds, chosen)
+    assert [failure.message for failure in job.recorder.result.failures] == ["guest: does not boot"]
+    places.get(Role.GUEST, "model-B")
+    assert places.up == "guest-solo"
+    pair = tuple(item for item in chosen if not item[0].cell)
+    places.fails = "host"
+    with pytest.raises(KernelError):
+        job._boot_first(places, places._builds, pair)
+
+
+def chosen_of(job: MainJob) -> tuple[tuple[TestId, TestSelection], ...]:
+    built = {Role.HOST: ["tsm:x"], Role.GUEST: ["tsm:freeze", "tsm:races"]}
+    return choose_tests(job._options.plan, built, None)
