@@ -365,9 +365,10 @@ TEST_F(trusted, bounce_trusted)
 }
 
 /*
- * 38: to the BAR of a TDI. The platform has no peer-to-peer DMA: no data moves. A
- * trusted device is told by the page table (A, B) or by the address (N) that this
- * is no private memory, an untrusted one has bounce buffers or nothing in A and N.
+ * 38: to the BAR of a TDI. The platform has no peer-to-peer DMA: no data moves.
+ * Who wants private memory there hears from the page table that it is shared (A),
+ * or that it is no RAM (B, N); who wants shared memory, that nobody made it so. An
+ * untrusted device has bounce buffers or nothing in A and N.
  */
 static void p2p_dma(struct __test_metadata *_metadata, struct machine *m,
 		    struct tdi *t, __u32 flags, bool mapped, enum reason reason)
@@ -393,16 +394,16 @@ TEST_F(trusted, p2p_mmio)
 	p2p_dma(_metadata, &self->m, self->t, TDI_TEST_MMIO, true,
 		self->m.rules->p2p);
 	p2p_dma(_metadata, &self->m, self->t, TDI_TEST_MMIO | CC_SHARED,
-		has_shared_window(&self->m), OUTSIDE_RAM);
+		has_shared_window(&self->m), PRIVATE_PAGE);
 }
 
 TEST_F(untrusted, p2p_mmio)
 {
 	p2p_dma(_metadata, &self->m, self->t, TDI_TEST_MMIO,
-		self->m.rules->t0_walks, OUTSIDE_RAM);
+		self->m.rules->t0_walks, PRIVATE_PAGE);
 	/* Who says that it is shared is believed by the kernel, not by the platform */
 	p2p_dma(_metadata, &self->m, self->t, TDI_TEST_MMIO | CC_SHARED, true,
-		self->m.rules->t0_walks ? OUTSIDE_RAM : PRIVATE_PAGE);
+		PRIVATE_PAGE);
 }
 
 /* 45: unmapped with another attribute than mapped, as drivers do by mistake */

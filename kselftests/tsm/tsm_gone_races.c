@@ -77,16 +77,16 @@ static const int no_errors[] = { 0 };
 static const int gone_errors[] = { EBUSY, EINVAL, EIO, ENODEV, ENOENT, ENXIO,
 				   0 };
 
-/* After the TSM came and went, and others did what they did */
+/*
+ * After the TSM came and went, and others did what they did. On a slow machine
+ * they may have found it gone each time.
+ */
 #define test_gone_race(sides)                                                 \
 	do {                                                                  \
-		unsigned int _n;                                              \
 		set_sides(sides, &self->m, self->t);                          \
 		test_race(sides);                                             \
-		for (_n = 0; _n < ARRAY_SIZE(sides); _n++) {                  \
-			EXPECT_LT(0, (sides)[_n].done);                       \
-		}                                                             \
-		ASSERT_EQ(0, tsm_back(&self->m));                            \
+		EXPECT_LT(0, (sides)[0].done);                                \
+		ASSERT_EQ(0, tsm_back(&self->m));                             \
 		bus_rescan();                                                 \
 		test_usable(&self->m, self->t);                               \
 	} while (0)
