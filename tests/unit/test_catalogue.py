@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parents[2]
 _PAGE = (_ROOT / "docs/catalogue.md").read_text()
 _ROW = re.compile(r"^\| (\d+) \| .+ \| (.+) \|$", re.MULTILINE)
 _NAME = re.compile(r"`([a-z_]+:[\w.*]+)`")
-_TEST = re.compile(r"^TEST_F\((\w+), (\w+)\)", re.MULTILINE)
+_TEST = re.compile(r"^TEST_F(?:_TIMEOUT)?\((\w+), (\w+)[,)]", re.MULTILINE)
 _COMMENT = re.compile(r"^(?:/\*| \*) (\d+)(?:,[^:]*)?: |^/\* (\d+) \*/$", re.MULTILINE)
 _NAMES = sorted(set(_NAME.findall(_PAGE)))
 

@@ -155,7 +155,9 @@ def test_tests_named_in_the_status_table_exist() -> None:
     for program, fixture, name in subtests:
         source = (KSELFTESTS / "tsm" / f"{program}.c").read_text()
         case = r"\w+" if name == "*" else name
-        assert re.search(rf"^TEST_F\({fixture}, {case}\)", source, re.MULTILINE), name
+        assert re.search(rf"^TEST_F(?:_TIMEOUT)?\({fixture}, {case}[,)]", source, re.MULTILINE), (
+            name
+        )
 
 
 def claims() -> list[tuple[str, list[str]]]:

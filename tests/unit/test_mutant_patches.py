@@ -18,7 +18,7 @@ _PLANS = {"tests/mutants": "trust", "tests/mutants/freeze": "default"}
 _MUTANTS = [
     (plan, mutant) for directory, plan in _PLANS.items() for mutant in load(_ROOT / directory, "")
 ]
-_TEST = re.compile(r"^TEST_F\((\w+), (\w+)\)", re.MULTILINE)
+_TEST = re.compile(r"^TEST_F(?:_TIMEOUT)?\((\w+), (\w+)[,)]", re.MULTILINE)
 
 
 def _cases(one: CaughtBy) -> list[tuple[str, str]]:
