@@ -131,6 +131,11 @@ class MailboxFunction(PciFunction):
         self._status = STATUS_DONE
         self.notify(VECTOR_DONE)
 
+    def flr(self) -> None:
+        # vfio-pci of a host resets so what it hands to a guest and takes back
+        super().flr()
+        self.on_reset()
+
     def function_reset(self) -> None:
         self._delayed = None
         self._status = STATUS_IDLE

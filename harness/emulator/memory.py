@@ -14,7 +14,7 @@ import fcntl
 import mmap
 import os
 import stat
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -174,15 +174,23 @@ class GuestMemory:
         return self._files[key]
 
     def unmap(self, address: int, size_bytes: int) -> None:
-        """Remove exactly one region. Raises MapRefused with ENOENT when it was not made so."""
-        at = bisect_right(self._starts, address) - 1
-        if (
-            at < 0
-            or self._regions[at].address != address
-            or self._regions[at].size_bytes != size_bytes
-        ):
-            raise MapRefused(errno.ENOENT, f"no region {address:#x}+{size_bytes:#x}")
-        del self._starts[at], self._regions[at]
+        """Remove the regions of a range, which may be none: a vIOMMU takes back all that may be.
+
+        Raises MapRefused with EINVAL, and removes nothing, when the range cuts a region in two.
+        """
+        end = address + size_bytes
+        first = bisect_left(self._starts, address)
+        last = bisect_left(self._starts, end)
+        reaches_in = first > 0 and self._regions[first - 1].end > address and size_bytes > 0
+        reaches_out = last > first and self._regions[last - 1].end > end
+        if reaches_in or reaches_out:
+            raise MapRefused(errno.EINVAL, f"{address:#x}+{size_bytes:#x} cuts a region in two")
+        del self._starts[first:last], self._regions[first:last]
+
+    def unmap_all(self) -> None:
+        """Remove every region; the files stay open for further ones."""
+        self._starts.clear()
+        self._regions.clear()
 
     def clear(self) -> None:
         """Forget everything: the client is gone."""

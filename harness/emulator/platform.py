@@ -56,7 +56,7 @@ class Platform:
         )
         self.guest_port = self._port(host=False)
         self.host_port = self._port(host=True)
-        self.guest_port.on_reset = self.processor.reset
+        self.guest_port.on_reset = self._guest_reset
         for function in self.tdi_functions:
             function.on_fault = self._fault_of(function.tdi)
 
@@ -64,6 +64,12 @@ class Platform:
         return MailboxFunction(
             self.processor, self.knobs, len(self.tdis), self.clock, self.log, host=host
         )
+
+    def _guest_reset(self) -> None:
+        """Another guest, or a fresh boot of it: nothing shared, nothing locked is left."""
+        self.processor.reset()
+        for tdi in self.tdis:
+            tdi.conventional_reset()
 
     @property
     def functions(self) -> list[PciFunction]:

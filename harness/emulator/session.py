@@ -85,8 +85,11 @@ class Session:
         return b""
 
     def _dma_unmap(self, message: Message) -> bytes:
-        _, _, address, size = unpack(_DMA_UNMAP, message.body)
-        self._function.memory.unmap(address, size)
+        _, flags, address, size = unpack(_DMA_UNMAP, message.body)
+        if flags & vfio_user.DMA_UNMAP_ALL:
+            self._function.memory.unmap_all()
+        else:
+            self._function.memory.unmap(address, size)
         return message.body[: _DMA_UNMAP.size]
 
     # -- information

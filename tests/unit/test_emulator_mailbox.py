@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.emulator import mailbox
+from harness.emulator.config_space import DEVCTL, DEVCTL_FLR
 from harness.emulator.judge import Knobs
 from harness.emulator.words import ALL_ONES, Command, Injection, Model, Reason, Result, TdiState
 from tests.unit.emulator_rig import RAM_BYTES, ROOT, Rig, u32
@@ -301,6 +302,33 @@ def test_a_guest_reset_forgets_the_guest(rig: Rig) -> None:
     assert rig.platform.tdis[0].bound, "the host's doing survives"
     rig.power(rig.platform.guest_port)
     assert rig.command(C.READ_FAULT)[0] is R.EMPTY
+
+
+def test_an_flr_of_the_guest_port_forgets_the_guest_too(rig: Rig) -> None:
+    """What vfio-pci of a host machine does before and after it hands the functions to a guest."""
+    rig.share(0x10000, 4)
+    rig.to_run(0, ALL_ONES)
+    rig.platform.guest_port.config.write(DEVCTL, DEVCTL_FLR.to_bytes(2, "little"))
+    assert rig.platform.pages.shared_pages() == 0
+    assert rig.state() is TdiState.UNLOCKED
+    assert rig.platform.tdis[0].bound, "the host's doing survives"
+    assert [event["function"] for event in rig.events("flr")] == ["tsm-guest"]
+    # the other functions follow, in any order
+    rig.platform.tdi_functions[0].config.write(DEVCTL, DEVCTL_FLR.to_bytes(2, "little"))
+    assert rig.state() is TdiState.UNLOCKED
+    rig.power(rig.platform.guest_port)
+    rig.power(rig.platform.tdi_functions[0])
+    rig.to_run(0, ALL_ONES)
+    rig.platform.tdi_functions[0].config.write(DEVCTL, DEVCTL_FLR.to_bytes(2, "little"))
+    assert rig.state() is TdiState.ERROR
+    rig.platform.guest_port.config.write(DEVCTL, DEVCTL_FLR.to_bytes(2, "little"))
+    assert rig.state() is TdiState.UNLOCKED, "the next guest does not find it in ERROR"
+
+
+def test_the_hosts_port_resets_no_guest(rig: Rig) -> None:
+    rig.share(0x10000, 4)
+    rig.platform.host_port.config.write(DEVCTL, DEVCTL_FLR.to_bytes(2, "little"))
+    assert rig.platform.pages.shared_pages() == 4
 
 
 def test_identification_registers() -> None:

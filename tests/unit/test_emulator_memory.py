@@ -98,14 +98,39 @@ def test_lies_in_dma_map(ram: int, address: int, size: int, offset: int, error: 
     memory.clear()
 
 
-def test_unmap_must_match(ram: int) -> None:
+@pytest.mark.parametrize(
+    ("address", "size"), [(0x20000, 0x1000), (0x21000, 0x1000), (0x21000, 0x9000), (0, 0x21000)]
+)
+def test_unmap_must_not_cut_a_region(ram: int, address: int, size: int) -> None:
     memory = GuestMemory()
+    memory.map(0x10000, 0x1000, fd=ram, offset=0, flags=3)
     memory.map(0x20000, 0x2000, fd=ram, offset=0, flags=3)
-    for address, size in ((0x20000, 0x1000), (0x21000, 0x1000), (0, 0x1000)):
-        with pytest.raises(MapRefused):
-            memory.unmap(address, size)
+    with pytest.raises(MapRefused) as caught:
+        memory.unmap(address, size)
+    assert caught.value.errno_value == errno.EINVAL
+    assert memory.region_count == 2, "all or nothing"
     memory.unmap(0x20000, 0x2000)
     assert not memory.contains(0x20000, 1)
+    assert memory.contains(0x10000, 0x1000)
+    memory.clear()
+
+
+def test_a_viommu_unmaps_ranges_whatever_is_in_them(ram: int) -> None:
+    memory = GuestMemory()
+    for page in (1, 2, 5, 9):
+        memory.map(page << 12, 0x1000, fd=ram, offset=page << 12, flags=3)
+    memory.unmap(0x3000, 0x2000)
+    assert memory.region_count == 4, "nothing was there"
+    memory.unmap(0x2000, 0x7000)
+    assert [memory.contains(page << 12, 0x1000) for page in (1, 2, 5, 9)] == [
+        True, False, False, True,
+    ]  # fmt: skip
+    memory.map(0x5000, 0x1000, fd=ram, offset=0, flags=3)
+    memory.unmap(0, 1 << 48)
+    assert memory.region_count == 0
+    memory.map(0x1000, 0x1000, fd=ram, offset=0, flags=3)
+    memory.unmap_all()
+    assert memory.region_count == 0
     memory.clear()
 
 

@@ -204,9 +204,13 @@ def test_map_and_unmap(peer: Peer) -> None:
     _, _, left = peer.raw(Operation.DMA_MAP, dma_map(1 << 41, 0x1000), fd)
     assert left == [fd], "descriptors of mappings go back to be closed"
     unmap = struct.pack("<IIQQ", 24, 0, 0, 0x10000)
-    assert peer.error(Operation.DMA_UNMAP, struct.pack("<IIQQ", 24, 0, 0, 0x1000)) == errno.ENOENT
+    assert peer.error(Operation.DMA_UNMAP, struct.pack("<IIQQ", 24, 0, 0, 0x1000)) == errno.EINVAL
     assert peer.ok(Operation.DMA_UNMAP, unmap) == unmap
     assert not peer.function.memory.contains(0, 1)
+    assert peer.ok(Operation.DMA_MAP, dma_map(0x4000, 0x1000), fd) == b""
+    everything = struct.pack("<IIQQ", 24, 2, 0, 0)
+    assert peer.ok(Operation.DMA_UNMAP, everything) == everything
+    assert peer.function.memory.region_count == 0
     os.close(fd)
 
 
