@@ -8,6 +8,7 @@ TDIs are the functions of one device, as hardware has them: function 0 is the PF
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from harness.model.platform import ALL_ONES, PlatformCell
@@ -45,20 +46,39 @@ def root_ports() -> list[str]:
     return argv
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a function sits in its VM. name: of its socket; addr: "slot.function"."""
+
+    name: str
+    bus: str
+    addr: str
+    multifunction: bool
+
+
+def device_places(cell: PlatformCell) -> tuple[Place, ...]:
+    """The places of the functions, in bus order."""
+    return tuple(
+        Place(name, _PORTS[0], "0.0", multifunction=False)
+        if name == GUEST_PORT
+        else Place(name, _PORTS[1], f"0.{name.removeprefix('tdi')}", multifunction=cell.tdis > 1)
+        for name in sockets(cell)
+    )
+
+
 def devices(cell: PlatformCell, socket_dir: PurePath) -> tuple[dict[str, object], ...]:
     """The functions as QEMU's -device and QMP's device_add take them, in bus order."""
     found = []
-    for name in sockets(cell):
-        tdi = name != GUEST_PORT
+    for place in device_places(cell):
         device: dict[str, object] = {
             "driver": "vfio-user-pci",
-            "id": f"platform-{name}",
-            "bus": _PORTS[tdi],
-            "addr": f"0.{name.removeprefix('tdi')}" if tdi else "0.0",
+            "id": f"platform-{place.name}",
+            "bus": place.bus,
+            "addr": place.addr,
             "rombar": 0,
-            "socket": {"path": str(socket_dir / f"{name}.sock"), "type": "unix"},
+            "socket": {"path": str(socket_dir / f"{place.name}.sock"), "type": "unix"},
         }
-        if tdi and cell.tdis > 1:
+        if place.multifunction:
             device["multifunction"] = True
         found.append(device)
     return tuple(found)

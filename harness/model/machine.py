@@ -95,6 +95,8 @@ class VmSpec:
     cpu: str = ""  # QEMU CPU model; "" for the default of the accelerator
     root_ports: int = 2  # empty PCIe root ports rp0, rp1, ... for hotplug
     root_sha256: str = ""  # of root_image when it is known: hashing an image takes a second
+    iommu: bool = False  # an IOMMU, so that the VM can assign devices to guests of its own
+    huge_pages: bool = False  # its memory on huge pages of 2 MiB
 
 
 class Console(Protocol):

@@ -13,12 +13,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from harness.adapters import accel as acceleration
 from harness.adapters.live import LiveRecord
-from harness.adapters.rootfs import RootImage
 from harness.adapters.ssh_keys import generate_key
 from harness.core.attribution import attribute
 from harness.core.pins import qemu_line
@@ -27,13 +25,13 @@ from harness.core.splat import excerpt, find_splats
 from harness.core.splat_rules import RuleSet
 from harness.errors import HarnessError, InfraError, KernelError, MachineError
 from harness.machines.lab import LabMachine
-from harness.machines.nested import NestedMachine, image_serial
+from harness.machines.nested import NestedMachine
+from harness.machines.platform_process import PlatformProcess
 from harness.machines.qemu import QemuMachine
-from harness.machines.vm import QemuSetup
 from harness.model.kernel import KernelBuild, Role
-from harness.model.machine import Accel, BootFailure, Disk, MachineEnd, QemuInstall, VmSpec
+from harness.model.machine import Accel, BootFailure, MachineEnd
 from harness.model.options import RunOptions
-from harness.model.plan import Topology, VmSize
+from harness.model.plan import Topology
 from harness.model.progress import Progress
 from harness.model.results import Failure, MachineRecord, Outcome, SplatRecord, TestResult
 from harness.stages import selftest
@@ -41,6 +39,7 @@ from harness.stages.platform import PlatformStage
 from harness.stages.provision import Provisions
 from harness.stages.reach import ssh_argv, write_key
 from harness.stages.recorder import Recorder
+from harness.stages.vms import Login, VmMaker
 
 AnyMachine = QemuMachine | NestedMachine | LabMachine
 
@@ -87,9 +86,9 @@ class Fleet:
         self._slots: dict[Role, _Slot] = {}
         self._broken: dict[tuple[Role, str], str] = {}
         self._boots: dict[str, int] = {}  # by the machine's name
-        self._key = generate_key()
-        self._key_file = write_key(recorder.run_dir, self._key)
-        live.add_path(self._key_file)
+        key = generate_key()
+        key_file = write_key(recorder.run_dir, key)
+        live.add_path(key_file)
         self._cells = all_cells(options.plan)
         self.platform: PlatformStage | None = None
         if self._cells:
@@ -101,6 +100,8 @@ class Fleet:
             accel_reason=self.accel.reason,
         )
         progress.say(f"accelerator: {self.accel.name.upper()} ({self.accel.reason})")
+        login = Login(recorder.run_dir, key_file, key.public, rules, live.add_path)
+        self._vms = VmMaker(options.plan, builds, provisions, login, progress)
 
     # machines
 
@@ -226,23 +227,27 @@ class Fleet:
         if lab is not None and lab.role is role:
             machine: AnyMachine = LabMachine(lab, self._recorder.run_dir, self._rules)
         elif role is Role.HOST:
-            machine = self._host()
+            machine = self._vms.host(self.accel, self._platform(cell))
         elif self.alone(role, cell):
-            machine = self._solo_guest(cell)
+            accel = self._accel_of_this_machine()
+            machine = self._vms.guest(self.name(role, cell), accel, self._platform(cell))
         else:
-            machine = self._nested_guest()
+            machine = self._nested(cell)
         slot = _Slot(machine, cell=cell)
         self._slots[role] = slot
         self._boots[machine.name] = self._boots.get(machine.name, 0) + 1
         try:
             self._bring_up(role, machine)
-            slot.installed = selftest.install(machine, self._builds[role], self.wanted.get(role))
+            # a host machine in a cell is there for its guest, its tests run without a platform
+            if role is Role.GUEST or not cell:
+                wanted = self.wanted.get(role)
+                slot.installed = selftest.install(machine, self._builds[role], wanted)
         except BaseException as exc:
             trouble = self.platform.trouble() if self.platform and cell else ""
             self.discard(role)
             if trouble and isinstance(exc, HarnessError):
                 # a kernel whose devices went away is not to blame
-                raise MachineError(f"{trouble}, while the guest booted") from exc
+                raise MachineError(f"{trouble}, while the {role.value} booted") from exc
             raise
         self._record(role, machine, MachineEnd.ALIVE)
         if machine.argv:
@@ -250,6 +255,24 @@ class Fleet:
             line = qemu_line(machine.argv)
             self._recorder.pins.pin(f"QEMU line of the {where}", line)
         return slot
+
+    def _platform(self, cell: str) -> PlatformProcess | None:
+        """A fresh platform for the VM that is about to start: its QEMU connects at once."""
+        if self.platform is None or not cell:
+            return None
+        process = self.platform.start(cell)
+        self._progress.say(f"platform: {cell}, pid {process.pid}")
+        return process
+
+    def _nested(self, cell: str) -> NestedMachine:
+        """A guest on the host machine. In a cell, that machine has the cell's platform."""
+        if self.platform is not None and cell and self.platform.trouble():
+            self.discard(Role.HOST)
+        host = self.get(Role.HOST, cell)
+        if self.platform is not None and cell:
+            # no guest's doing: boot firmware, two kernels, and the guest that was there before
+            self.platform.forget()
+        return self._vms.nested(host, self._cells.get(cell))
 
     def _bring_up(self, role: Role, machine: AnyMachine) -> None:
         build = self._builds[role]
@@ -282,70 +305,6 @@ class Fleet:
                 self._progress.say(f"{exc.message.splitlines()[0]}: starting it again")
                 begin = machine.restart
 
-    def _spec(
-        self, role: Role, size: VmSize, kernel: Path, image: RootImage, cell: str = ""
-    ) -> VmSpec:
-        return VmSpec(
-            name=self.name(role, cell),
-            role=role,
-            memory_mib=size.memory_mib,
-            cpus=size.cpus,
-            kernel=str(kernel),
-            initrd="",
-            append="",
-            root_image=str(image.path),
-            root_sha256=image.digest,
-        )
-
-    def _setup(self, install: QemuInstall, accel: Accel) -> QemuSetup:
-        return QemuSetup(
-            install=install,
-            accel=accel,
-            run_dir=self._recorder.run_dir,
-            user_key=self._key_file,
-            authorized=self._key.public,
-            rules=self._rules,
-            on_temporary=self._live.add_path,
-        )
-
-    def _solo_guest(self, cell: str) -> QemuMachine:
-        build = self._builds[Role.GUEST]
-        size, image = self._options.plan.guest, self._provisions.guest
-        spec = self._spec(Role.GUEST, size, build.image, image, cell)
-        setup = self._setup(self._provisions.qemu, self._accel_of_this_machine())
-        if self.platform is None or not cell:
-            return QemuMachine(spec, setup, build)
-        # before the VM: QEMU connects to it when it starts
-        process = self.platform.start(cell)
-        self._progress.say(f"platform: {cell}, pid {process.pid}")
-        append, arguments = process.cell.append, process.qemu_arguments
-        spec = replace(spec, append=append, extra_args=arguments)
-        return QemuMachine(spec, setup, build, process.lost)
-
-    def _host(self) -> QemuMachine:
-        own, image = self._provisions.own_kernel, self._provisions.host
-        if own is None or image is None:
-            raise InfraError("pair: the host machine's image was not provided")
-        guest = self._provisions.guest
-        spec = self._spec(Role.HOST, self._options.plan.host, own.image, image)
-        guest_disk = Disk(str(guest.path), image_serial(guest.path, guest.digest))
-        spec = replace(spec, initrd=str(own.initrd), disks=(guest_disk,))
-        return QemuMachine(spec, self._setup(self._provisions.qemu, self.accel))
-
-    def _nested_guest(self) -> NestedMachine:
-        host = self.get(Role.HOST)
-        build = self._builds[Role.GUEST]
-        spec = self._spec(Role.GUEST, self._options.plan.guest, build.image, self._provisions.guest)
-        there = QemuInstall(("qemu-system-x86_64",), (), self._provisions.qemu.version, "system")
-        kvm = host.run(["test", "-w", "/dev/kvm"], timeout_s=30).exit_status == 0
-        accel = (
-            Accel("kvm", "the host machine has /dev/kvm")
-            if kvm
-            else Accel("tcg", "the host machine's kernel has no KVM here")
-        )
-        self._progress.say(f"guest: starting on the host machine with {accel.name.upper()}")
-        return NestedMachine(spec, self._setup(there, accel), host, build)
-
     # ending
 
     def _end(self, role: Role, slot: _Slot) -> None:
@@ -354,8 +313,11 @@ class Fleet:
         if isinstance(machine, LabMachine) and not machine.recover(end):
             self._progress.say(f"{machine.name}: does not come back: it needs a person")
         machine.close()
-        if self.platform is not None and role is Role.GUEST:
-            self.platform.end()
+        if self.platform is not None and slot.cell:
+            if role is Role.HOST or self.alone(role, slot.cell):
+                self.platform.end()
+            else:
+                self.platform.guest_ended()
         self._record(role, machine, end)
         self._scan(role, machine)
 

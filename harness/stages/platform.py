@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The emulated platform of a solo run: one process per machine, and its say in every verdict.
+"""The emulated platform of a run: one process per VM of the controller, its say in every verdict.
 
-Around each test a `check` goes through the control socket, and the event log is read from outside
-the VM. What the log holds between the two is the test's; the rest belongs to the run.
+That VM is the guest, or the host machine that assigns the functions to its guests. Around each test
+a `check` goes through the control socket, and the event log is read from outside the VM. What the
+log holds between the two is the test's; the rest belongs to the run.
 """
 
 from __future__ import annotations
@@ -65,10 +66,6 @@ class PlatformStage:
         """The names of the plan's cells."""
         return tuple(self._cells)
 
-    def default(self) -> str:
-        """The first cell of the plan."""
-        return next(iter(self._cells))
-
     def start(self, name: str) -> PlatformProcess:
         """A fresh platform for a cell; the one before is ended. MachineError."""
         self.end()
@@ -128,6 +125,15 @@ class PlatformStage:
         if outcome is Outcome.PASS and not reason:
             reason = what_was_expected(window.events, wanted, splats)
         return replace(result, outcome=outcome, reason=reason)
+
+    def forget(self) -> None:
+        """What came until now is nobody's doing: the host machine booted."""
+        self._take()
+
+    def guest_ended(self) -> None:
+        """A guest is gone and its host machine stays, with the platform."""
+        if self._process is not None:
+            self._blame_the_run(f"at the end of a guest in {self._process.cell.name}")
 
     def end(self) -> None:
         """End the platform, if there is one. What it still had to say goes to the run."""

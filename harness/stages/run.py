@@ -318,20 +318,26 @@ class MainJob:
         builds: Mapping[Role, KernelBuild],
         chosen: tuple[tuple[TestId, TestSelection], ...],
     ) -> None:
-        """The machines of the first tests. A guest that stands alone has to wait for the pair."""
+        """The machines of the first tests. A guest that stands alone has to wait for the pair.
+
+        A kernel that does not come up ends the run, unless there are tests that do not need it.
+        """
         places = [(t.role, t.cell) for t, s in chosen if not self._left_out(t, s)]
         pair = [place for place in places if not fleet.alone(*place)]
         first = dict(reversed(pair or places))
-        try:
-            for role in builds:
-                # a guest of the pair needs its host, but a host needs no guest
-                if role in first or (role is Role.HOST and pair):
-                    fleet.get(role, first.get(role, ""))
-        except KernelError as exc:
-            if len(pair) in (0, len(places)):
-                raise
-            # the guests that stand alone do not need what failed
-            self.recorder.failure(failures.from_error(exc))
+        for role in builds:
+            # a guest boots its host machine; with a platform that is another one than for the
+            # host's own tests, and has to wait for these
+            if role not in first or (Role.HOST in first and first[role]):
+                continue
+            try:
+                fleet.get(role, first.get(role, ""))
+            except KernelError as exc:
+                hosts = role is Role.GUEST and Role.HOST in first
+                if not pair or not (hosts or len(pair) < len(places)):
+                    raise
+                self.recorder.failure(failures.from_error(exc))
+                return
 
     def _left_out(self, test: TestId, selection: TestSelection) -> str:
         """Why a test of the plan is not run, "" when it is."""

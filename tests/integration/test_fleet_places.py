@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ from harness.errors import KernelError
 from harness.model.kernel import KernelBuild, Role
 from harness.model.machine import Accel, QemuInstall
 from harness.model.plan import TestId, TestSelection
+from harness.model.platform import PlatformCell
 from harness.model.progress import SilentProgress
 from harness.stages.fleet import AnyMachine, Fleet, _Slot
 from harness.stages.provision import Provisions
@@ -62,7 +64,7 @@ class Places(Fleet):
     def _boot(self, role: Role, cell: str) -> _Slot:
         name = self.name(role, cell)
         if role is Role.GUEST and not self.alone(role, cell):
-            self.get(Role.HOST)
+            self.get(Role.HOST, cell)
         if name == self.fails:
             raise KernelError(f"{name}: does not boot")
         kind = "qemu" if role is Role.HOST or self.alone(role, cell) else "nested"
@@ -125,6 +127,22 @@ def test_a_lab_machine_stays(places: Places) -> None:
     assert places.up == "host guest-solo"
 
 
+def test_a_guest_with_a_platform_waits_for_the_hosts_tests(job: MainJob, places: Places) -> None:
+    host, freeze, races = chosen_of(job)
+    nested = replace(races[0], cell="model-A+pair"), races[1]
+    places._cells = {"model-A+pair": PlatformCell("A", nested=True)}
+    job._boot_first(places, places._builds, (host, nested))
+    assert places.up == "host", "without a platform"
+    places.discard(Role.HOST)
+    job._boot_first(places, places._builds, (nested,))
+    assert places.up == "host guest"
+    assert places._slots[Role.HOST].cell == "model-A+pair", "booted once, with the platform"
+    places.discard(Role.HOST)
+    job._boot_first(places, places._builds, (host, freeze, nested))
+    assert places.up == "host guest"
+    assert places._slots[Role.HOST].cell == ""
+
+
 def test_the_pair_boots_first(job: MainJob, places: Places) -> None:
     chosen = chosen_of(job)
     job._boot_first(places, places._builds, chosen)
@@ -138,9 +156,7 @@ def test_the_pair_boots_first(job: MainJob, places: Places) -> None:
     assert places.up == "host", "the guest that stands alone has to wait"
 
 
-def test_a_pair_that_does_not_boot_does_not_stop_the_guests_alone(
-    job: MainJob, places: Places
-) -> None:
+def test_what_does_not_boot_stops_only_the_tests_that_need_it(job: MainJob, places: Places) -> None:
     chosen = chosen_of(job)
     places.fails = "guest"
     job._boot_first(places, places._builds, chosen)
@@ -148,6 +164,10 @@ def test_a_pair_that_does_not_boot_does_not_stop_the_guests_alone(
     places.get(Role.GUEST, "model-B")
     assert places.up == "guest-solo"
     pair = tuple(item for item in chosen if not item[0].cell)
+    places._broken.clear()
+    job._boot_first(places, places._builds, pair)
+    assert places.up == "host", "the host's tests need no guest"
+    places.discard(Role.HOST)
     places.fails = "host"
     with pytest.raises(KernelError):
         job._boot_first(places, places._builds, pair)

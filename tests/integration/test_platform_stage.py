@@ -152,6 +152,29 @@ def test_a_fault_outside_of_any_test_fails_the_run(
     assert "at the end of model-A" in recorder.result.failures[1].message
 
 
+def test_nobody_is_blamed_while_the_host_machine_boots(
+    stage: PlatformStage, recorder: Recorder, ram: int
+) -> None:
+    """In a pair the platform outlives guests; what came between two of them is judged apart."""
+    vm = Vm(stage, "model-A", ram)
+    vm.dma()
+    stage.forget()
+    stage.begin(TEST)
+    assert stage.judged(PASSED, SELECTION, ()).outcome is Outcome.PASS
+    stage.guest_ended()
+    assert not recorder.result.failures
+    stage.begin(TEST)
+    vm.dma()
+    assert stage.judged(PASSED, SELECTION, ()).outcome is Outcome.FAIL, "a test is not excused"
+    vm.dma()
+    stage.guest_ended()
+    (failure,) = recorder.result.failures
+    assert failure.message.endswith("outside of any test (at the end of a guest in model-A)")
+    assert stage.process is not None
+    assert stage.process.alive(), "it serves the next guest"
+    vm.close()
+
+
 def test_a_negative_control_has_to_show_its_fault(stage: PlatformStage, ram: int) -> None:
     control = replace(SELECTION, expect=Expectation(faults=("private-page",)))
     vm = Vm(stage, "model-A", ram)

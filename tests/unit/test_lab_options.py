@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli, commands
+from harness.core.plan import all_cells
 from harness.errors import MachineError, UserError
 from harness.model.kernel import Role
 from harness.model.options import RunOptions
@@ -66,3 +67,17 @@ def test_one_run_at_a_time_on_a_machine(tmp_path: Path) -> None:
         pass
     with lab.reserved(spec, tmp_path), lab.reserved(None, tmp_path):
         pass
+
+
+@pytest.mark.parametrize("role", ["host", "guest"])
+def test_a_plan_that_is_all_about_the_platform_needs_a_vm(tmp_path: Path, role: str) -> None:
+    with pytest.raises(UserError, match=r"--lab: plan trust: all tests need the \[platform\]"):
+        options(tmp_path, "trust", "--machine", "metal", role=role)
+
+
+def test_the_default_plan_on_a_guest_of_the_lab_leaves_the_platform_out(tmp_path: Path) -> None:
+    found = options(tmp_path, "default", "--machine", "metal", role="guest")
+    assert found.lab is not None
+    cells = all_cells(found.plan)
+    assert cells, "its tests are shown as skipped"
+    assert all(lab.cannot_have(found.lab, cell) for cell in cells.values())

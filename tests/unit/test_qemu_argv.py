@@ -89,6 +89,18 @@ def test_memory_is_shared_for_device_models_outside() -> None:
     assert values(argv, "-machine") == ["q35,memory-backend=ram0"]
 
 
+def test_a_vm_with_an_iommu_has_it_before_its_devices() -> None:
+    argv = qemu_argv(replace(SPEC, iommu=True), TCG, WIRING)
+    assert values(argv, "-device")[0] == "intel-iommu,intremap=on,caching-mode=on"
+    assert values(argv, "-machine") == ["q35,memory-backend=ram0,kernel-irqchip=split"]
+    assert not any("iommu," in device for device in values(qemu_argv(SPEC, TCG, WIRING), "-device"))
+
+
+def test_memory_on_huge_pages_is_there_before_the_guest_starts() -> None:
+    (backend,) = values(qemu_argv(replace(SPEC, huge_pages=True), TCG, WIRING), "-object")
+    assert backend.endswith("share=on,hugetlb=on,hugetlbsize=2M,prealloc=on")
+
+
 def test_virtio_goes_through_the_dma_api() -> None:
     devices = [d for d in values(qemu_argv(SPEC, TCG, WIRING), "-device") if "virtio" in d]
     assert len(devices) == 4

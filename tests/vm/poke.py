@@ -66,9 +66,13 @@ class PokeJob:
         build: KernelBuild,
         provisions: Provisions,
         during: Callable[[], None] = lambda: None,
+        host: KernelBuild | None = None,
     ) -> RunResult:
+        """host: the kernel of the host machine, for a plan in a pair."""
+        builds = {Role.HOST: host} if host is not None else {}
+
         def work(job: MainJob) -> None:
             during()
-            job.test({Role.GUEST: build}, provisions)
+            job.test({**builds, Role.GUEST: build}, provisions)
 
         return self.job.execute(work)
