@@ -25,15 +25,15 @@ from harness.model.machine import QemuInstall
 from harness.model.plan import Topology
 from harness.model.progress import SilentProgress
 from harness.stages import build, config, patch, source
-from harness.stages.kernels import OVERLAYS, fragments
+from harness.stages.kernels import OVERLAYS
 from harness.stages.provision import provision
 from tests.bench.machines import BARE_QEMU
 from tests.bench.rows import Row
 
 _QUIET = SilentProgress()
-# DMA_API_DEBUG, which our guest kernels have, costs more than everything that is measured. Static
-# branches are patched out, as in every distribution's kernel
-_OPTIONS = {"DMA_MAP_BENCHMARK": "y", "DMA_API_DEBUG": "n", "JUMP_LABEL": "y"}
+_FRAGMENT = Path(__file__).with_name("dma_map.config")
+# what only the series has, as in a guest kernel; the rest it selects
+_OURS = {"TDISP_EMU": "y", "TDISP_EMU_IOMMU": "y"}
 _SHIFT = 7
 _BOOT_S = 600.0
 _REACH = 1.03
@@ -107,12 +107,11 @@ def _kernel(workdir: Path, ours: bool, jobs: int) -> tuple[PatchedTree, KernelBu
     )
     proof, digest = config.configure(
         tree,
-        fragments(role, False),
-        ("tsm", "iommu"),
+        (_FRAGMENT,),
+        (),
         store,
         _QUIET,
-        own_series=ours,
-        options=_OPTIONS,
+        options=_OURS if ours else {},
     )
     return tree, build.build(
         tree, proof, digest, (), store=store, progress=_QUIET, log_dir=workdir, jobs=jobs
