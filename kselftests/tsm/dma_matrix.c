@@ -366,9 +366,9 @@ TEST_F(trusted, bounce_trusted)
 
 /*
  * 38: to the BAR of a TDI. The platform has no peer-to-peer DMA: no data moves.
- * Who wants private memory there hears from the page table that it is shared (A),
- * or that it is no RAM (B, N); who wants shared memory, that nobody made it so. An
- * untrusted device has bounce buffers or nothing in A and N.
+ * The page table says shared, which a trusted device cannot use in A, and which
+ * nobody made it; what is private by its address is no RAM (N). An untrusted
+ * device has bounce buffers or nothing in A and N.
  */
 static void p2p_dma(struct __test_metadata *_metadata, struct machine *m,
 		    struct tdi *t, __u32 flags, bool mapped, enum reason reason)

@@ -32,7 +32,7 @@ static const struct model_rules rules[] = {
 		.t0_unmapped = NOT_PRESENT,
 		.t1_stale = NOT_PRESENT,
 		.shared_attr_on_private = PRIVATE_PAGE,
-		.p2p = OUTSIDE_RAM,
+		.p2p = PRIVATE_PAGE,
 	},
 	[MODEL_N] = {
 		.name = "N",
