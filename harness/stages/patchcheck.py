@@ -167,9 +167,12 @@ class PatchCheck:
         return {}
 
     def _styles(self, work: _Work, start: int) -> Iterator[Checked]:
-        """What checkpatch says, patch by patch; it goes ahead by as many as there are jobs."""
+        """What checkpatch says, patch by patch; side by side when nothing else wants the CPUs."""
+        numbers = range(start, len(work.patches))
+        if self._build:
+            yield from (self._style(work, number) for number in numbers)
+            return
         with ThreadPoolExecutor(self._options.jobs, "checkpatch") as pool:
-            numbers = range(start, len(work.patches))
             try:
                 yield from pool.map(lambda number: self._style(work, number), numbers)
             finally:
