@@ -220,9 +220,12 @@ class RemoteMachine(ABC):
         deadline = begin + limit_s
         self._panic_scan.restart(start)
         if self.has_serial:
-            self.console.wait_any((READY, PANIC), limit_s, start, quiet_s=_QUIET_S)
-            # a last chance for a machine that lost its console
-            deadline = time.monotonic() + _LAST_CHANCE_S
+            seen = self.console.wait_any((READY, PANIC), limit_s, start, quiet_s=_QUIET_S)
+            now = time.monotonic()
+            # a last chance for a machine that lost its console; and one that was slow to come so
+            # far, on a busy controller, is slow to answer as well
+            left_s = min(now - begin, limit_s) if seen == READY else 0.0
+            deadline = now + max(_LAST_CHANCE_S, left_s)
         self.ssh.drop()
         problem = ""
         while not self.down() and time.monotonic() < deadline:

@@ -158,6 +158,22 @@ def test_boot_of_a_wrong_kernel(machine: LoopbackMachine, build: KernelBuild) ->
     assert caught.value.detail.expected_build_id == "ab" * 20
 
 
+def test_a_machine_that_was_slow_to_come_may_be_slow_to_answer(
+    machine: LoopbackMachine, build: KernelBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.machines.remote._LAST_CHANCE_S", 0.5)
+    answers_at = time.monotonic() + 3.0
+
+    def running() -> str:
+        if time.monotonic() < answers_at:
+            raise MachineError("no answer yet")
+        return build.build_id
+
+    monkeypatch.setattr(machine, "running_build_id", running)
+    threading.Timer(2.0, say, (machine, READY + b"\n")).start()
+    machine.await_boot(20, machine.console.size(), "", build)
+
+
 def test_a_proof_that_the_connection_cuts_off_is_tried_again(
     machine: LoopbackMachine, build: KernelBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
