@@ -58,7 +58,7 @@ FAULTS = {
         r"kernel panic.*Requested init /nonexistent failed", "init=/nonexistent"
     ),
     "hangs silently": Fault(
-        r"fell silent; the console said last: .*Waiting for root device",
+        r"fell silent; the console said last: ",
         "root=/dev/nosuch rootwait",
     ),
     "sshd never answers": Fault(

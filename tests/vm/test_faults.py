@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import pytest
 
 from harness import layout
@@ -23,6 +22,7 @@ from harness.model.results import Outcome, RunResult, TestResult, Verdict
 from harness.report import json_report
 from harness.stages import selftest
 from harness.stages.recorder import Recorder
+from tests.vm.children import children_with
 from tests.vm.conftest import Assets
 
 # name -> (script, outcome, part of the reason). run_kselftest.sh takes in lines a character at a
@@ -114,7 +114,7 @@ def test_faults_that_end_a_machine(machine: QemuMachine, recorder: Recorder, nam
 
 def test_qemu_killed_is_infrastructure(machine: QemuMachine, recorder: Recorder) -> None:
     machine.run("(sleep 1000 &) ; true", timeout_s=30)
-    children = [p for p in psutil.Process().children() if "qemu-system" in " ".join(p.cmdline())]
+    children = children_with("qemu-system")
     assert children
     for child in children:
         child.kill()

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.layout import REPOSITORY
+from harness.layout import CACHE_VARIABLE, REPOSITORY, cache_directory
 from harness.report import json_report
 from tests.vm.conftest import Assets
 
 pytest_plugins = ["pytester"]
+
+# before pytester moves $HOME, and with it the cache that holds the kernels
+CACHE = cache_directory()
 
 BAD = """
 import pytest
@@ -44,6 +47,13 @@ def test_no_such_command(tdi):
 def test_skips(host):
     pass
 """
+
+
+@pytest.fixture(autouse=True)
+def kernels(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The subprocess finds them where they are."""
+    del pytester
+    monkeypatch.setenv(CACHE_VARIABLE, str(CACHE))
 
 
 def run(pytester: pytest.Pytester, text: str, runs: Path) -> dict[str, tuple[str, str]]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 import time
 
-import psutil
 import pytest
 
 from harness.machines.platform_process import PlatformProcess
@@ -14,6 +13,7 @@ from harness.machines.remote import RemoteMachine
 from harness.machines.tdi import Answer, GuestTdi
 from harness.model.kernel import Role
 from harness.stages.scenario import Scenario
+from tests.vm.children import children_with
 
 pytestmark = pytest.mark.tdisp(plan="trust", cell="model-B")
 
@@ -100,9 +100,8 @@ def test_a_vm_ends_while_it_holds_mappings(scenario: Scenario, tdi: GuestTdi) ->
     tdi.trusted()
     tdi.must(f"map dma_map_phys {SIZE}")
     scenario.expect_end(Role.GUEST)
-    for child in psutil.Process().children(recursive=True):
-        if "process=tdisp-guest" in " ".join(child.cmdline()):
-            child.kill()
+    for child in children_with("process=tdisp-guest"):
+        child.kill()
     scenario.fresh(Role.GUEST)
     again = scenario.tdi()
     assert again.state() == "unlocked"
