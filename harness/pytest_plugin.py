@@ -180,19 +180,31 @@ def tdi(scenario: Scenario) -> GuestTdi:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A fixture that skips or fails ends the scenario: its test does not come."""
+    try:
+        return (yield)
+    except BaseException as exc:
+        _finish_of(item, exc)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """A scenario ends with its test: what consoles and platform say fails the test itself."""
     try:
         result = yield
     except BaseException as exc:
-        scenario = item.stash.get(_SCENARIO, None)
-        if scenario is not None:
-            _finish(scenario, exc)
+        _finish_of(item, exc)
         raise
+    _finish_of(item, None)
+    return result
+
+
+def _finish_of(item: pytest.Item, exc: BaseException | None) -> None:
     scenario = item.stash.get(_SCENARIO, None)
     if scenario is not None:
-        _finish(scenario, None)
-    return result
+        _finish(scenario, exc)
 
 
 def _finish(scenario: Scenario, exc: BaseException | None) -> None:

@@ -69,13 +69,13 @@ def test_what_fails_a_scenario(assets: Assets, pytester: pytest.Pytester, tmp_pa
     del assets
     found = run(pytester, BAD, tmp_path)
     assert {name: outcome for name, (outcome, _) in found.items()} == {
-        "good": "PASS",
-        "fault_that_nobody_announced": "FAIL",
-        "announced_fault_that_does_not_come": "FAIL",
-        "splat": "FAIL",
-        "own_assertion": "FAIL",
-        "no_such_command": "FAIL",
-        "skips": "SKIP",
+        "good": "pass",
+        "fault_that_nobody_announced": "fail",
+        "announced_fault_that_does_not_come": "fail",
+        "splat": "fail",
+        "own_assertion": "fail",
+        "no_such_command": "fail",
+        "skips": "skip",
     }
     assert "nobody announced: tdi-state" in found["fault_that_nobody_announced"][1]
     assert "did not happen: private-page" in found["announced_fault_that_does_not_come"][1]
@@ -93,4 +93,4 @@ def test_the_scenario_of_the_documentation(
     assert len(scenarios) == 1
     found = run(pytester, scenarios[0], tmp_path)
     assert found
-    assert {outcome for outcome, _ in found.values()} == {"PASS"}, found
+    assert {outcome for outcome, _ in found.values()} == {"pass"}, found
