@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from harness.core import attribution
 from harness.core.oracle import judge_events
 from harness.core.splat_rules import RuleSet
-from harness.errors import UserError
+from harness.errors import MachineError, UserError
 from harness.machines.platform_process import PlatformProcess
 from harness.machines.remote import RemoteMachine
 from harness.machines.tdi import GuestTdi
@@ -28,7 +28,6 @@ from harness.stages.selftest import splats_between
 
 COLLECTION = "scenario"
 _CONSOLE_S = 10.0
-_MARK_S = 60.0
 
 
 @dataclass(slots=True)
@@ -138,12 +137,7 @@ class Scenario:
         start, key = machine.console.size(), str(self.test)
         end = attribution.end_marker(key, self.fleet.token, start)
         self._watched[role] = _Watched(machine, start, end)
-        machine.run(
-            "cat > /dev/kmsg",
-            timeout_s=_MARK_S,
-            stdin=f"<5>{attribution.begin_marker(key, self.fleet.token, start)}\n".encode(),
-            check=True,
-        )
+        machine.mark(attribution.begin_marker(key, self.fleet.token, start))
         return machine
 
     def _retire(self, role: Role) -> None:
@@ -161,11 +155,12 @@ class Scenario:
         self._splats += splats_between(machine, self.test, span, expected, self.rules)
 
     def _mark_end(self, watched: _Watched) -> bool:
-        machine, line = watched.machine, f"<5>{watched.end_marker}\n".encode()
-        if machine.run("cat > /dev/kmsg", timeout_s=_MARK_S, stdin=line).exit_status != 0:
+        try:
+            watched.machine.mark(watched.end_marker)
+        except MachineError:
             return False
         # the serial line lags behind SSH
-        machine.console.wait_for(watched.end_marker.encode(), _CONSOLE_S, watched.start)
+        watched.machine.console.wait_for(watched.end_marker.encode(), _CONSOLE_S, watched.start)
         return True
 
     def _judged(self, result: TestResult) -> TestResult:

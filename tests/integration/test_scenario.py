@@ -12,9 +12,9 @@ import pytest
 from harness import cli, commands, layout
 from harness.core.machine_end import EndReport
 from harness.core.splat_rules import load_rules
-from harness.errors import UserError
+from harness.errors import MachineError, UserError
 from harness.model.kernel import Role
-from harness.model.machine import ExecResult, MachineEnd
+from harness.model.machine import MachineEnd
 from harness.model.plan import TestId
 from harness.model.progress import SilentProgress
 from harness.model.results import Outcome
@@ -28,20 +28,16 @@ SPLAT = "[    1.000000] BUG: KASAN: use-after-free in tdi_lock+0x1/0x2\n"
 
 
 class PlayedMachine:
-    """What is written to /dev/kmsg goes to its console."""
+    """Marks go to its console."""
 
     def __init__(self, role: Role, console: PlayedConsole) -> None:
         self.role, self.name, self.console = role, role.value, console
         self.end = MachineEnd.ALIVE
 
-    def run(
-        self, command: str, *, timeout_s: float, stdin: bytes = b"", check: bool = False
-    ) -> ExecResult:
-        del timeout_s, check
+    def mark(self, text: str) -> None:
         if self.down():
-            return ExecResult(command, None, b"", b"", 1.0, lost=True)
-        self.say(stdin.decode().removeprefix("<5>"))
-        return ExecResult(command, 0, b"", b"", 1.0)
+            raise MachineError(f"{self.name}: does not answer")
+        self.say(f"{text}\n")
 
     def say(self, text: str) -> None:
         with self.console.path.open("a") as file:
