@@ -20,6 +20,7 @@ _POLL_S = 0.02
 _BLOCK_BYTES = 1 << 20
 _TAIL_BYTES = 64 << 10
 _REOPEN_S = 1.0
+_FOLLOW_S = 0.1
 
 
 def _never() -> bool:
@@ -154,10 +155,17 @@ class RemoteStream:
 
 
 def follow_file(ssh: SshConnection, remote: str, local: Path) -> RemoteStream:
-    """Copy a growing file, also what it held before."""
+    """Copy a growing file, also what it held before.
+
+    A serial console grows by single bytes. With inotify GNU tail sends each of them as a packet of
+    its own, which took an emulated host machine more time than its guest's boot; so it polls.
+    """
     quoted = shlex.quote(remote).replace("{", "{{").replace("}", "}}")
     # tail counts from 1; `exec`: the channel's end is tail's end
-    command = f'exec tail -c +"$(({{start}} + 1))" -F {quoted} 2>/dev/null'
+    command = (
+        f"poll='---disable-inotify -s {_FOLLOW_S}'; tail $poll /dev/null 2>/dev/null || poll=; "
+        f'exec tail $poll -c +"$(({{start}} + 1))" -F {quoted} 2>/dev/null'
+    )
     return RemoteStream(ssh, command, local)
 
 
