@@ -22,7 +22,10 @@ _BLOCK_BYTES = 1 << 20
 # below this rate a transfer counts as stuck
 _SLOWEST_BYTES_PER_S = 100_000
 _LEAST_S = 60.0
+_THEN_S = 300.0
 _BAD_SUM = 91
+_NOT_UNPACKED = 92
+ARCHIVE = "/var/tmp/tdisp-upload.tar.gz"
 
 
 def sha256_of(path: Path) -> str:
@@ -48,6 +51,24 @@ def write(ssh: SshConnection, remote: str, data: bytes) -> None:
     put(ssh, io.BytesIO(data), remote, (len(data), hashlib.sha256(data).hexdigest()))
 
 
+def unpack(ssh: SshConnection, archive: Path | bytes, directory: str, *, fresh: bool) -> None:
+    """Upload a .tar.gz and unpack it into a directory of the machine, in one command.
+
+    Nothing is unpacked before the whole archive was verified. fresh: the directory holds nothing
+    else afterwards; otherwise the archive is added to it, through symbolic links to directories.
+    """
+    words = shlex.quote(directory)
+    before = f"rm -rf -- {words} && mkdir -p -- {words} && " if fresh else ""
+    how = "--no-same-owner" if fresh else "--keep-directory-symlink"
+    then = f'{before}tar {how} -C {words} -xzf "$target" && rm -f -- "$target"'
+    if isinstance(archive, bytes):
+        size_and_sum = (len(archive), hashlib.sha256(archive).hexdigest())
+        put(ssh, io.BytesIO(archive), ARCHIVE, size_and_sum, then=then)
+        return
+    with archive.open("rb") as file:
+        put(ssh, file, ARCHIVE, (archive.stat().st_size, sha256_of(archive)), then=then)
+
+
 def read(ssh: SshConnection, remote: str) -> bytes:
     """The content of a file of at most 64 MiB."""
     result = ssh.run(
@@ -67,8 +88,12 @@ def put(
     size_and_sum: tuple[int, str],
     *,
     compress: bool = False,
+    then: str = "true",
 ) -> None:
-    """Write a stream of known size and SHA-256 to a file of the machine."""
+    """Write a stream of known size and SHA-256 to a file of the machine.
+
+    then: a shell command for what is to be done with "$target" next.
+    """
     size, checksum = size_and_sum
     receive = 'gunzip | dd of="$part" bs=1M conv=sparse iflag=fullblock 2>/dev/null'
     command = f"""
@@ -80,10 +105,14 @@ trap 'rm -f -- "$part"' EXIT
 sum=$(sha256sum < "$part")
 [ "${{sum%% *}}" = {checksum} ] || exit {_BAD_SUM}
 mv -f -- "$part" "$target"
+{{ {then}; }} || exit {_NOT_UNPACKED}
 """
-    result = ssh.run(command, timeout_s=_limit_s(size), stdin=source)
+    limit_s = _limit_s(size) + (_THEN_S if then != "true" else 0.0)
+    result = ssh.run(command, timeout_s=limit_s, stdin=source)
     if result.exit_status == _BAD_SUM:
         raise MachineError(f"{ssh.name}: upload of {remote}: checksum differs after the transfer")
+    if result.exit_status == _NOT_UNPACKED:
+        raise MachineError(f"{ssh.name}: {remote} is there, but not unpacked: {describe(result)}")
     if result.exit_status != 0:
         raise MachineError(f"{ssh.name}: upload of {remote} failed: {describe(result)}")
 

@@ -35,6 +35,7 @@ _QUIET_S = 90.0
 _LAST_CHANCE_S = 10.0
 # for the rest of a panic's report
 _PANIC_S = 2.0
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _KERNEL_DIR = "/var/tmp/tdisp-kernel"
 _OLD_KERNEL = "the old kernel still answers: kexec had no effect"
 # ends that are no fault of the kernel
@@ -147,6 +148,10 @@ class RemoteMachine(ABC):
     def upload(self, local: Path, remote: str) -> None:
         transfer.upload(self.ssh, local, remote)
 
+    def unpack(self, archive: Path | bytes, directory: str, *, fresh: bool) -> None:
+        """Unpack a .tar.gz into a directory, see transfer.unpack."""
+        transfer.unpack(self.ssh, archive, directory, fresh=fresh)
+
     def write(self, remote: str, data: bytes) -> None:
         transfer.write(self.ssh, remote, data)
 
@@ -180,8 +185,11 @@ class RemoteMachine(ABC):
         self.upload(build.image, f"{directory}/bzImage")
         self.install_modules(build)
         load = ["kexec", "-s", "-l", f"{directory}/bzImage", f"--command-line={self.append}"]
-        self.run(load, timeout_s=_SHORT_S, check=True)
-        before = self._boot_id()
+        # and the old kernel's boot id, in the same command
+        loaded = self.run(
+            f"{shlex.join(load)} && cat {_BOOT_ID}", timeout_s=2 * _SHORT_S, check=True
+        )
+        before = loaded.stdout.decode().strip().splitlines()[-1]
         start = self.console.size()
         # the command must be answered before the kernel goes: kexec a moment later
         leave = "sync; (sleep 0.2; exec kexec -e) < /dev/null > /dev/null 2>&1 &"
@@ -198,14 +206,11 @@ class RemoteMachine(ABC):
         """Unpack the kernel's modules to /lib/modules, if it has any."""
         if not build.modules.is_file() or build.modules.stat().st_size < 512:
             return
-        archive = f"{_KERNEL_DIR}/modules.tar.gz"
-        self.upload(build.modules, archive)
         # the archive holds lib/modules/<release>; /lib is a link to usr/lib on merged systems
-        unpack = f"tar --keep-directory-symlink -C / -xzf {archive} && rm -f {archive}"
-        self.run(unpack, timeout_s=5 * _SHORT_S, check=True)
+        self.unpack(build.modules, "/", fresh=False)
 
     def _boot_id(self) -> str:
-        result = self.run(["cat", "/proc/sys/kernel/random/boot_id"], timeout_s=_SHORT_S)
+        result = self.run(["cat", _BOOT_ID], timeout_s=_SHORT_S)
         return result.stdout.decode().strip() if result.exit_status == 0 else ""
 
     def await_boot(

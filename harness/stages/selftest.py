@@ -92,21 +92,12 @@ def install(
 
     wanted: such lines, when only these will run: the other programs, a megabyte each, stay here.
     """
-    remote = "/var/tmp/kselftests.tar.gz"
     listed = kselftest_list(build)
     unwanted = {
         line.replace(":", "/", 1) for line in listed if wanted is not None and line not in wanted
     }
-    if unwanted:
-        machine.write(remote, pack.without(build.kselftests, unwanted))
-    else:
-        machine.upload(build.kselftests, remote)
-    machine.run(
-        f"rm -rf {_REMOTE} && mkdir -p {_REMOTE} && tar -xzf {remote} -C {_REMOTE} --no-same-owner"
-        f" && rm -f {remote}",
-        timeout_s=300,
-        check=True,
-    )
+    archive = pack.without(build.kselftests, unwanted) if unwanted else build.kselftests
+    machine.unpack(archive, _REMOTE, fresh=True)
     return tuple(line for line in listed if line.replace(":", "/", 1) not in unwanted)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from harness.adapters import transfer
 from harness.adapters.network import free_port
+from harness.adapters.pack import pack
 from harness.adapters.ssh import SshConnection, SshEndpoint, SshRefusedError
 from harness.adapters.ssh_keys import generate_key
 from harness.errors import MachineError
@@ -228,6 +229,33 @@ def test_upload(ssh: SshConnection, tmp_path: Path, compress: bool) -> None:
     transfer.upload(ssh, local, str(remote), compress=compress)
     assert remote.read_bytes() == local.read_bytes()
     assert list(remote.parent.iterdir()) == [remote]
+
+
+def _archive(tmp_path: Path, text: str) -> Path:
+    staging = tmp_path / "staging" / "sub"
+    staging.mkdir(parents=True, exist_ok=True)
+    (staging / "file").write_text(text)
+    pack(staging.parent, tmp_path / "archive.tar.gz")
+    return tmp_path / "archive.tar.gz"
+
+
+def test_unpack(ssh: SshConnection, tmp_path: Path) -> None:
+    target = tmp_path / "a directory"
+    transfer.unpack(ssh, _archive(tmp_path, "first"), str(target), fresh=True)
+    assert (target / "sub" / "file").read_text() == "first"
+    (target / "old").touch()
+    archive = _archive(tmp_path, "second").read_bytes()
+    transfer.unpack(ssh, archive, str(target), fresh=False)
+    assert (target / "sub" / "file").read_text() == "second"
+    assert (target / "old").exists()
+    transfer.unpack(ssh, archive, str(target), fresh=True)
+    assert [path.name for path in target.iterdir()] == ["sub"]
+    assert not Path(transfer.ARCHIVE).exists()
+
+
+def test_unpack_of_no_archive_says_so(ssh: SshConnection, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="not unpacked: exit status"):
+        transfer.unpack(ssh, b"not a tar", str(tmp_path / "new"), fresh=True)
 
 
 def test_upload_with_a_wrong_checksum_leaves_nothing(ssh: SshConnection, tmp_path: Path) -> None:

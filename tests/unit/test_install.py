@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -33,15 +33,9 @@ class Sent:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
 
-    def write(self, remote: str, data: bytes) -> None:
-        self.files[remote] = data
-
-    def upload(self, local: Path, remote: str) -> None:
-        self.files[remote] = local.read_bytes()
-
-    def run(self, command: str, **options: Any) -> None:
-        assert "tar -xzf" in command
-        assert options["check"]
+    def unpack(self, archive: Path | bytes, directory: str, *, fresh: bool) -> None:
+        assert fresh
+        self.files[directory] = archive if isinstance(archive, bytes) else archive.read_bytes()
 
     def names(self) -> set[str]:
         (data,) = self.files.values()
