@@ -58,15 +58,15 @@ links() {
 	[ -e /dev/stderr ] || ln -s /proc/self/fd/2 /dev/stderr
 }
 
-# The kernel of a distribution is modular: load the drivers of the devices that are there.
-load_modules() {
-	read -r release < /proc/sys/kernel/osrelease
-	[ -e "/lib/modules/$release/modules.dep" ] || return 0
-	set -- kvm_amd kvm_intel af_packet vfio_pci
+# The kernel of a distribution is modular: load the drivers of the devices that are there. Not those
+# of disk controllers (class 01): the root disk is there already.
+load_drivers() {
+	set --
 	for alias in /sys/bus/pci/devices/*/modalias; do
-		read -r name < "$alias" && set -- "$@" "$name"
+		read -r name < "$alias" || continue
+		case $name in *bc01*) ;; *) set -- "$@" "$name" ;; esac
 	done
-	modprobe -abq -- "$@"
+	modprobe -abq -- af_packet "$@"
 	set --
 	for alias in /sys/bus/virtio/devices/*/modalias; do
 		[ -e "$alias" ] && read -r name < "$alias" && set -- "$@" "$name"
@@ -95,7 +95,6 @@ network_up() {
 	gateway=
 	# shellcheck source=/dev/null
 	. "$seed/network"
-	ip link set lo up
 	tries=0
 	while [ $tries -lt 100 ]; do
 		for device in /sys/class/net/*/device; do
@@ -104,6 +103,7 @@ network_up() {
 			nic=${nic%/device}
 			# nodad and a fixed address: nothing to wait for
 			ip -batch - <<-EOF
+				link set lo up
 				address add $address dev $nic
 				link set $nic up
 				route add default via $gateway
@@ -118,7 +118,7 @@ network_up() {
 }
 
 sshd_config() {
-	cat <<-EOF
+	echo "
 		HostKey $seed/ssh_host_ed25519_key
 		HostKeyAlgorithms ssh-ed25519
 		KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org
@@ -135,8 +135,7 @@ sshd_config() {
 		MaxStartups 100
 		AllowTcpForwarding yes
 		PidFile none
-		Subsystem sftp internal-sftp
-	EOF
+		Subsystem sftp internal-sftp"
 }
 
 # sshd is ready when something listens on port 22 (0x16), state 0A
@@ -156,7 +155,7 @@ trap power_off TERM USR1 USR2
 mount_first
 read -r release < /proc/sys/kernel/osrelease
 say "init of kernel $release"
-load_modules
+[ ! -e "/lib/modules/$release/modules.dep" ] || load_drivers
 seeded=
 read_seed && seeded=yes
 # all that needs neither the seed nor the network, beside the start of sshd

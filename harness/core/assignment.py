@@ -25,6 +25,7 @@ HOST_APPEND = "intel_iommu=on iommu=pt"
 def bind(sysfs: str = "/sys") -> str:
     """Shell that gives the functions to vfio-pci and prints "BDF DEVICE DRIVER" for each."""
     return f"""
+modprobe -bq vfio-pci 2>/dev/null
 for d in {sysfs}/bus/pci/devices/*; do
   read -r vendor < "$d/vendor"; read -r device < "$d/device"
   [ "$vendor" = 0x1b36 ] || continue

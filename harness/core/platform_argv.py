@@ -17,8 +17,8 @@ GUEST_PORT = "tsm-guest"
 _PORTS = ("tsm-rp", "tdi-rp")
 # apart from those of the empty root ports
 _CHASSIS = 200
-# where firmware puts them beside two empty root ports, until the guest's LOCK says it better
-_TDI_BUS = "04:00"
+# where firmware puts them behind the second of these ports, until the guest's LOCK says it better
+_TDI_BUS = "02:00"
 
 
 def platform_argv(cell: PlatformCell, socket_dir: PurePath, log: PurePath) -> list[str]:

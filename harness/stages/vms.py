@@ -24,6 +24,8 @@ from harness.model.progress import Progress
 from harness.stages.provision import Provisions
 
 _SHORT_S = 60.0
+# a kernel of a distribution has KVM as modules, which nothing else loads without udev
+_HAS_KVM = "modprobe -abq kvm_amd kvm_intel 2>/dev/null; test -w /dev/kvm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class VmMaker:
         if platform is None:
             return QemuMachine(spec, setup, build)
         append, arguments = platform.cell.append, platform.qemu_arguments
-        spec = replace(spec, append=append, extra_args=arguments)
+        spec = replace(spec, append=append, extra_args=arguments, shared_memory=True)
         return QemuMachine(spec, setup, build, platform.lost)
 
     def host(self, accel: Accel, platform: PlatformProcess | None) -> QemuMachine:
@@ -80,6 +82,7 @@ class VmMaker:
         spec = replace(
             spec,
             iommu=True,
+            shared_memory=True,
             append=assignment.HOST_APPEND,
             extra_args=platform.qemu_arguments,
         )
@@ -90,7 +93,7 @@ class VmMaker:
         build = self._builds[Role.GUEST]
         spec = self._spec(Role.GUEST.value, Role.GUEST, build.image)
         there = QemuInstall(("qemu-system-x86_64",), (), self._provisions.qemu.version, "system")
-        kvm = host.run(["test", "-w", "/dev/kvm"], timeout_s=30).exit_status == 0
+        kvm = host.run(_HAS_KVM, timeout_s=_SHORT_S).exit_status == 0
         accel = (
             Accel("kvm", "the host machine has /dev/kvm")
             if kvm

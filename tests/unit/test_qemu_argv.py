@@ -83,16 +83,20 @@ def test_cpu_model(accel: str, cpu: str, expected: str) -> None:
     assert values(argv, "-cpu") == [expected]
 
 
-def test_memory_is_shared_for_device_models_outside() -> None:
-    argv = qemu_argv(SPEC, TCG, WIRING)
-    assert "memory-backend-memfd,id=ram0,size=512M,share=on" in values(argv, "-object")
+def test_memory_is_shared_with_device_models_outside_and_only_then() -> None:
+    argv = qemu_argv(replace(SPEC, shared_memory=True), TCG, WIRING)
+    assert values(argv, "-object") == ["memory-backend-memfd,id=ram0,size=512M,share=on"]
     assert values(argv, "-machine") == ["q35,memory-backend=ram0"]
+    argv = qemu_argv(SPEC, TCG, WIRING)
+    assert "-object" not in argv
+    assert values(argv, "-machine") == ["q35"]
+    assert values(argv, "-m") == ["512M"]
 
 
 def test_a_vm_with_an_iommu_has_it_before_its_devices() -> None:
     argv = qemu_argv(replace(SPEC, iommu=True), TCG, WIRING)
     assert values(argv, "-device")[0] == "intel-iommu,intremap=on,caching-mode=on"
-    assert values(argv, "-machine") == ["q35,memory-backend=ram0,kernel-irqchip=split"]
+    assert values(argv, "-machine") == ["q35,kernel-irqchip=split"]
     assert not any("iommu," in device for device in values(qemu_argv(SPEC, TCG, WIRING), "-device"))
 
 
