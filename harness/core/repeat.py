@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
+from harness.core.attribution import grave_taint
 from harness.model.plan import RepeatPolicy
 from harness.model.results import Attempt, Outcome, SubtestResult, TestResult
 
@@ -82,7 +83,15 @@ def _records(attempts: Iterable[TestResult]) -> Iterable[Attempt]:
             started_s=one.started_s,
             log=one.log,
             exit_status=one.exit_status,
+            grave=_grave(one),
         )
+
+
+def _grave(result: TestResult) -> bool:
+    """Something that no later pass makes good."""
+    broken_rule = result.platform is not None and result.platform.unannounced > 0
+    tainted = bool(grave_taint(result.taint_before, result.taint_after))
+    return result.outcome is Outcome.CRASH or (not result.outcome.good and (broken_rule or tainted))
 
 
 def _subtests(answers: Sequence[TestResult]) -> tuple[SubtestResult, ...]:

@@ -13,10 +13,11 @@ from harness.model.results import (
     Outcome,
     RunResult,
     SplatRecord,
+    TestResult,
     Verdict,
 )
 
-_INFRA_FAILURES = ("infra", "interrupted")
+_INFRA_FAILURES = ("infra", "interrupted", "user")
 
 # The worst first: a test is as bad as its worst subtest.
 _SEVERITY = (
@@ -33,10 +34,14 @@ def verdict(result: RunResult) -> Verdict:
     """FAIL when the kernel is at fault anywhere; else INFRA when anything could not be found out.
 
     A run without any test that ran is never a PASS, and neither is one in which all were skipped.
-    A plan may say that FLAKY is no failure; a splat of such a test is one all the same.
+    A plan may say that FLAKY is no failure; a splat, a crash, new taint or a broken rule of the
+    platform in one of the attempts is one all the same.
     """
-    excused = {Outcome.INFRA} | ({Outcome.FLAKY} if result.flaky_passes else set())
-    bad_tests = [t for t in result.tests if not t.outcome.good and t.outcome not in excused]
+    bad_tests = [
+        t
+        for t in result.tests
+        if not (t.outcome.good or t.outcome is Outcome.INFRA or excused(result, t))
+    ]
     kernel_failures = [f for f in result.failures if f.kind not in _INFRA_FAILURES]
     if bad_tests or kernel_failures or any(not s.expected for s in result.splats):
         return Verdict.FAIL
@@ -44,6 +49,12 @@ def verdict(result: RunResult) -> Verdict:
     if infra or result.failures or not _anything_passed(result):
         return Verdict.INFRA
     return Verdict.PASS
+
+
+def excused(result: RunResult, test: TestResult) -> bool:
+    """Whether the test is FLAKY in a plan that lets such tests pass, with nothing grave in it."""
+    flaky = test.outcome is Outcome.FLAKY and result.flaky_passes
+    return flaky and not any(attempt.grave for attempt in test.attempts)
 
 
 def _anything_passed(result: RunResult) -> bool:

@@ -309,10 +309,10 @@ class RemoteMachine(ABC):
             self.ssh.drop()
         return False
 
-    def report(self) -> EndReport:
-        """What became of it, in words."""
+    def report(self, timeout_s: float = _PROBE_S) -> EndReport:
+        """What became of it, in words. timeout_s: for its answer."""
         before = self.console.size()
-        alive = self.answers()
+        alive = self.answers(timeout_s)
         return self.end_report(ssh_alive=alive, console_alive=self.console.size() > before)
 
     def state(self) -> MachineEnd:

@@ -113,6 +113,7 @@ class Attempt:
     started_s: float  # seconds since the start of the run
     log: str  # path relative to the run directory
     exit_status: int | None = None
+    grave: bool = False  # a crash, new taint or a broken rule of the platform: never excused
 
 
 @dataclass(frozen=True, slots=True)

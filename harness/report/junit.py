@@ -16,6 +16,7 @@ from typing import Any
 from junitparser import Error, JUnitXml, Skipped, TestCase, TestSuite
 from junitparser import Failure as FailureElement
 
+from harness.core.verdict import excused
 from harness.model.results import (
     Failure,
     Outcome,
@@ -50,7 +51,7 @@ def build(result: RunResult, run_dir: Path) -> Any:  # a JUnitXml; half of its m
         splats[record.role, record.test].append(record)
     tests: defaultdict[str, list[TestResult]] = defaultdict(list)
     for test in result.tests:
-        shown = _forgiven(test) if result.flaky_passes else test
+        shown = _forgiven(test) if excused(result, test) else test
         tests[f"{test.role}:{test.collection}"].append(shown)
 
     placed: set[int] = set()
@@ -122,8 +123,6 @@ def _test_cases(test: TestResult, splats: list[SplatRecord], run_dir: Path) -> l
 
 def _forgiven(test: TestResult) -> TestResult:
     """A flaky test of a plan that lets flaky tests pass: a pass, as in the verdict of the run."""
-    if test.outcome is not Outcome.FLAKY:
-        return test
     subtests = tuple(
         replace(sub, outcome=Outcome.PASS) if sub.outcome is Outcome.FLAKY else sub
         for sub in test.subtests

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 from harness.errors import (
     BuildError,
     ConfigError,
@@ -73,3 +75,15 @@ def render_patch_report(report: PatchReport | None) -> str:
 
 def interrupted() -> Failure:
     return Failure("interrupted", "", "interrupted by a signal", hint="what was found is kept")
+
+
+def defect(exc: Exception) -> Failure:
+    """The record of an exception that nobody foresaw: no statement about the kernel."""
+    lines = traceback.format_exception(exc)
+    return Failure(
+        kind="infra",
+        role="",
+        message=f"a defect of the harness: {type(exc).__name__}: {exc}",
+        hint="what was found before it is kept",
+        excerpt="".join(lines),
+    )

@@ -19,6 +19,7 @@ from harness.adapters import accel as acceleration
 from harness.adapters.live import LiveRecord
 from harness.adapters.ssh_keys import generate_key
 from harness.core.attribution import attribute
+from harness.core.machine_end import EndReport
 from harness.core.pins import qemu_line
 from harness.core.plan import all_cells
 from harness.core.splat import excerpt, find_splats
@@ -46,6 +47,8 @@ AnyMachine = QemuMachine | NestedMachine | LabMachine
 # The boot time of a guest on the machines the timeouts of plans were written for.
 _REFERENCE_BOOT_S = 5.0
 _MAX_SPEED = 12.0
+# for an answer of a machine that may be slow, or dead
+_PATIENCE_S = 30.0
 # Nested under TCG: further starts of a guest that fell silent.
 _EMULATION_RETRIES = 2
 
@@ -57,6 +60,7 @@ class _Slot:
     machine: AnyMachine
     installed: tuple[str, ...] = ()
     cell: str = ""  # of the platform's matrix, "" without a platform
+    blamed: bool = False  # how it ended, if it did, is on record with a test or as a failure
 
 
 class Fleet:
@@ -167,38 +171,69 @@ class Fleet:
     def after_test(self, role: Role, result: TestResult) -> None:
         """A machine that a test broke, or may have, is replaced when the next test needs it."""
         broke = result.outcome in (Outcome.CRASH, Outcome.INFRA)
-        host = self._slots.get(Role.HOST)
-        if broke and role is Role.GUEST and host is not None and host.machine.gone():
-            what = host.machine.report().what
-            self._recorder.failure(
-                Failure(
-                    kind="crash",
-                    role=Role.HOST.value,
-                    message=f"host: {what}, while {result.key} ran on the guest",
-                    log=host.machine.console.path.name,
-                    excerpt=host.machine.console.tail(),
-                )
-            )
-            self._progress.say(f"host: fresh machine after: {what}")
-            self.discard(Role.HOST)
+        if broke and role is Role.GUEST and self._host_ended(result):
             return
         if broke or (result.outcome is Outcome.TIMEOUT and result.exit_status is None):
             self._progress.say(f"{role.value}: fresh machine after {result.outcome.value}")
-            self.discard(role)
+            self.discard(role, blamed=result.outcome is not Outcome.INFRA)
 
-    def discard(self, role: Role) -> None:
-        """End the role's machine; what runs on it goes first."""
+    def _host_ended(self, result: TestResult) -> bool:
+        """Whether the guest's test ended because its host machine did: that is replaced then."""
+        host = self._slots.get(Role.HOST)
+        if host is None:
+            return False
+        found = host.machine.report()
+        if found.end is MachineEnd.ALIVE:
+            return False
+        self._ended(Role.HOST, host.machine, found, f"while {result.key} ran on the guest")
+        host.blamed = True
+        if Role.GUEST in self._slots:
+            self._slots[Role.GUEST].blamed = True
+        self._progress.say(f"host: fresh machine after: {found.what}")
+        self.discard(Role.HOST)
+        return True
+
+    def _ended(self, role: Role, machine: AnyMachine, found: EndReport, when: str) -> None:
+        """Record that a machine ended by itself. Where only QEMU did, no kernel is to blame."""
+        message = f"{machine.name}: {found.what}, {when}"
+        if found.end is MachineEnd.QEMU_DIED:
+            self._recorder.note(message)
+            return
+        self._recorder.failure(
+            Failure(
+                kind="crash",
+                role=role.value,
+                message=message,
+                log=machine.console.path.name,
+                excerpt=machine.console.tail(),
+            )
+        )
+
+    def discard(self, role: Role, *, blamed: bool = False) -> None:
+        """End the role's machine; what runs on it goes first.
+
+        blamed: how it ended, if it did, was expected or is on record. Otherwise it is a failure.
+        """
+        trouble: list[HarnessError] = []
         for ended in (Role.GUEST, Role.HOST) if role is Role.HOST else (role,):
             slot = self._slots.pop(ended, None)
-            if slot is not None:
+            if slot is None:
+                continue
+            slot.blamed |= blamed
+            try:
                 self._end(ended, slot)
+            except HarnessError as exc:
+                trouble.append(exc)
+        if trouble:
+            raise trouble[0]
 
     def close(self) -> None:
         """End all machines and search what their consoles say outside of tests."""
-        for role in (Role.GUEST, Role.HOST):
-            self.discard(role)
-        if self.platform is not None:
-            self.platform.end()
+        try:
+            self.discard(Role.HOST)
+        finally:
+            if self.platform is not None:
+                self.platform.end()
 
     def how_to_reach(self) -> list[str]:
         """For --keep and boot: write ssh-<machine>.json and tell the commands."""
@@ -244,7 +279,7 @@ class Fleet:
                 slot.installed = selftest.install(machine, self._builds[role], wanted)
         except BaseException as exc:
             trouble = self.platform.trouble() if self.platform and cell else ""
-            self.discard(role)
+            self.discard(role, blamed=True)
             if trouble and isinstance(exc, HarnessError):
                 # a kernel whose devices went away is not to blame
                 raise MachineError(f"{trouble}, while the {role.value} booted") from exc
@@ -302,24 +337,43 @@ class Fleet:
                 end = exc.detail.end if isinstance(exc.detail, BootFailure) else None
                 if left == 0 or end not in (MachineEnd.SILENT_HANG, MachineEnd.REBOOT):
                     raise
-                self._progress.say(f"{exc.message.splitlines()[0]}: starting it again")
+                said = exc.message.splitlines()[0]
+                self._progress.say(f"{said}: starting it again")
+                self._recorder.note(f"{said}: started again, as the emulation may have lost it")
+                self._boots[machine.name] += 1
                 begin = machine.restart
 
     # ending
 
     def _end(self, role: Role, slot: _Slot) -> None:
+        """End a machine; whatever fails on the way, its console is searched."""
+        machine, end = slot.machine, MachineEnd.NEVER_BOOTED
+        try:
+            if machine.boots:
+                end = self._state(role, slot)
+            if isinstance(machine, LabMachine) and not machine.recover(end):
+                self._progress.say(f"{machine.name}: does not come back: it needs a person")
+        finally:
+            try:
+                machine.close()
+                if self.platform is not None and slot.cell:
+                    if role is Role.HOST or self.alone(role, slot.cell):
+                        self.platform.end()
+                    else:
+                        self.platform.guest_ended()
+            finally:
+                self._record(role, machine, end)
+                self._scan(role, machine)
+
+    def _state(self, role: Role, slot: _Slot) -> MachineEnd:
+        """How the machine is before it is ended: when it ended by itself, that is a failure."""
         machine = slot.machine
-        end = machine.state() if machine.boots else MachineEnd.NEVER_BOOTED
-        if isinstance(machine, LabMachine) and not machine.recover(end):
-            self._progress.say(f"{machine.name}: does not come back: it needs a person")
-        machine.close()
-        if self.platform is not None and slot.cell:
-            if role is Role.HOST or self.alone(role, slot.cell):
-                self.platform.end()
-            else:
-                self.platform.guest_ended()
-        self._record(role, machine, end)
-        self._scan(role, machine)
+        found = machine.report()
+        if found.end in (MachineEnd.SILENT_HANG, MachineEnd.SSH_LOST) and not slot.blamed:
+            found = machine.report(_PATIENCE_S)  # it may only be slow
+        if found.end is not MachineEnd.ALIVE and not slot.blamed:
+            self._ended(role, machine, found, "when no test ran")
+        return found.end
 
     def _record(self, role: Role, machine: AnyMachine, end: MachineEnd) -> None:
         build = self._builds[role]

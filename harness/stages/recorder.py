@@ -30,7 +30,10 @@ from harness.model.results import (
     StageRecord,
     TestHistory,
     TestResult,
+    Verdict,
 )
+
+_RUNNING = "running"
 
 
 class Recorder:
@@ -54,6 +57,7 @@ class Recorder:
         self._write = write
         self._draft = draft or write
         self._lock = threading.RLock()
+        self._growing = False
         self.run_dir = run_dir
         self.pins = PinBook()
 
@@ -70,6 +74,8 @@ class Recorder:
         with self._lock:
             counts = Counter(test.outcome.value for test in result.tests)
             found = verdict(result)
+            if self._growing and found is Verdict.PASS:
+                found = Verdict.INFRA  # what is not known yet may still go wrong
             self._result = replace(
                 result,
                 counts=dict(counts),
@@ -157,15 +163,34 @@ class Recorder:
             if failure not in self._result.failures:
                 self._update(replace(self._result, failures=(*self._result.failures, failure)))
 
+    @contextlib.contextmanager
+    def growing(self) -> Iterator[None]:
+        """While the run goes on: what is on the disk then must not be taken for a PASS."""
+        self._growing = True
+        try:
+            yield
+        finally:
+            self._growing = False
+            with self._lock:
+                found = verdict(self._result)
+                self._result = replace(self._result, verdict=found, exit_code=exit_code(found))
+
     def _stage(self, record: StageRecord) -> None:
+        """In the place of the record that it began with."""
         with self._lock:
-            self._update(replace(self._result, stages=(*self._result.stages, record)))
+            kept = (
+                s
+                for s in self._result.stages
+                if (s.name, s.start_s, s.state) != (record.name, record.start_s, _RUNNING)
+            )
+            self._update(replace(self._result, stages=(*kept, record)))
 
     @contextlib.contextmanager
     def stage(self, progress: Progress, name: str, note: str = "") -> Iterator[StageNote]:
         """A stage of the timeline; its state follows from how the block ends."""
         progress.stage(name, note)
         begin, notes = self._clock(), StageNote(note)
+        self._stage(StageRecord(name, begin, begin, _RUNNING, note))
         try:
             yield notes
         except HarnessError:

@@ -118,7 +118,7 @@ class MainJob:
             self.recorder.save()
             for leftover in live.sweep(self._options.cache):
                 self._progress.say(f"cleared up after {leftover.run}: {leftover.what}")
-            with self._failures_recorded():
+            with self.recorder.growing(), self._failures_recorded():
                 self._pin_options()
                 yield
         except UserError as exc:
@@ -155,6 +155,9 @@ class MainJob:
         except OSError as exc:
             error = StorageError(f"{exc.filename or 'I/O'}: {exc.strerror}")
             self.recorder.failure(failures.from_error(error))
+        except Exception as exc:
+            self.recorder.failure(failures.defect(exc))
+            raise
 
     def everything(self) -> None:
         """The whole main job."""
@@ -395,19 +398,25 @@ class MainJob:
                 fleet.token, speed, self.rules, self._today, watch, fleet.beside(test.role)
             )
             result = selftest.run_test(machine, test, selection, self.recorder, settings)
-            self._progress.say(
-                f"{result.outcome.value:8} {test} ({result.duration_s:.1f} s)"
-                + (f": {result.reason}" if result.reason else "")
-            )
-            fleet.after_test(test.role, result)
-            return result
+            if result.outcome is Outcome.INFRA:
+                lost.append(InfraError(result.reason))
+        except StorageError:
+            raise  # no further attempt can be recorded; what is known already stays
         except InfraError as exc:
             lost.append(exc)
-            fleet.discard(test.role)
             name = fleet.name(test.role, test.cell)
             result = selftest.not_run(test, name, exc.message, now)
             self.recorder.test(result)
-            return result
+        self._progress.say(
+            f"{result.outcome.value:8} {test} ({result.duration_s:.1f} s)"
+            + (f": {result.reason}" if result.reason else "")
+        )
+        try:
+            fleet.after_test(test.role, result)
+        except InfraError as exc:
+            # that the machine could not be looked at changes nothing about the test
+            self.recorder.failure(failures.from_error(exc))
+        return result
 
     def wait_for_interrupt(self, fleet: Fleet) -> None:
         """Leave the machines up, say how to reach them, until Ctrl-C."""

@@ -16,13 +16,13 @@ from harness import cli, commands
 from harness.core.attribution import attribute
 from harness.core.machine_end import EndReport
 from harness.core.splat import find_splats, load_rules
-from harness.errors import KernelError, MachineError
+from harness.errors import KernelError, MachineError, StorageError
 from harness.layout import CONFIGS
 from harness.model.kernel import KernelBuild, Role
 from harness.model.machine import ExecResult, MachineEnd
 from harness.model.plan import KnownFailure, TestId, TestSelection
 from harness.model.progress import SilentProgress
-from harness.model.results import Outcome, TestResult, Verdict
+from harness.model.results import Outcome, RunResult, TestResult, Verdict
 from harness.report import json_report
 from harness.stages.fleet import Fleet
 from harness.stages.run import MainJob
@@ -52,7 +52,7 @@ class PlayedConsole:
 
 
 class PlayedMachine:
-    """Each command gets the next answer: KTAP text, "panic", or an error to raise."""
+    """Each command gets the next answer: KTAP text, "panic", "qemu" (it dies), or an error."""
 
     name = "guest"
     role = Role.GUEST
@@ -66,7 +66,7 @@ class PlayedMachine:
         del timeout_s
         if isinstance(self._answer, Exception):
             raise self._answer
-        if self._answer == "panic":
+        if self._answer in ("panic", "qemu"):
             return ExecResult(command, None, b"", b"", 1.0, lost=True)
         text, _, said = self._answer.partition("|")
         with self.console.path.open("a") as file:
@@ -77,6 +77,8 @@ class PlayedMachine:
         return ExecResult(command, 0, output, b"", 1.0)
 
     def report(self) -> EndReport:
+        if self._answer == "qemu":
+            return EndReport(MachineEnd.QEMU_DIED, "QEMU died", ())
         return EndReport(MachineEnd.PANIC, "kernel panic in tdi_lock", ("last words",))
 
 
@@ -107,6 +109,7 @@ class PlayedFleet:
         self._up = False
         self.boots = 0
         self.host: PlayedHost | None = None
+        self.trouble: list[Exception] = []  # of looking at the machine after a test
 
     def beside(self, role: Role) -> tuple[PlayedHost, ...]:
         del role
@@ -136,6 +139,8 @@ class PlayedFleet:
 
     def after_test(self, role: Role, result: TestResult) -> None:
         del role
+        if self.trouble:
+            raise self.trouble.pop()
         self._up = self._up and result.outcome not in (Outcome.CRASH, Outcome.INFRA)
 
     def discard(self, role: Role) -> None:
@@ -162,9 +167,11 @@ class Played:
         *answers: str | Exception,
         selection: TestSelection = SELECTION,
         host: PlayedHost | None = None,
+        trouble: Sequence[Exception] = (),
     ) -> PlayedFleet:
         fleet = PlayedFleet(self.run_dir, answers)
         fleet.host = host
+        fleet.trouble = list(trouble)
         self.job._one(cast(Fleet, fleet), self._build, TEST, selection)
         return fleet
 
@@ -250,6 +257,47 @@ def test_infrastructure_is_retried_apart_and_noted(tmp_path: Path) -> None:
     assert result.notes == ("guest:tsm:abi: tried again after: guest: SSH gone",)
 
 
+def test_trouble_after_a_verdict_does_not_take_its_place(tmp_path: Path) -> None:
+    played = Played(tmp_path)
+    played.play("panic", PASS, trouble=[MachineError("guest: another key")])
+    found = played.result()
+    assert [a.outcome for a in found.attempts] == [Outcome.CRASH, Outcome.PASS]
+    assert (found.outcome, played.verdict) == (Outcome.FLAKY, Verdict.FAIL)
+    assert [f.message for f in played.job.recorder.result.failures] == ["guest: another key"]
+
+
+def test_a_crash_that_the_disk_had_no_room_for_is_not_tried_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(tmp_path)
+    draft = played.job.recorder._draft
+
+    def full(path: Path, result: RunResult) -> None:
+        if result.tests:
+            raise OSError(28, "No space left on device")
+        draft(path, result)
+
+    monkeypatch.setattr(played.job.recorder, "_draft", full)
+    with pytest.raises(StorageError):
+        played.play("panic", PASS)
+    assert [t.outcome for t in played.job.recorder.result.tests] == [Outcome.CRASH]
+    assert played.verdict is Verdict.FAIL
+
+
+def test_a_crash_of_a_flaky_test_is_never_excused(tmp_path: Path) -> None:
+    played = Played(tmp_path, flaky_passes=True)
+    played.play("panic", PASS)
+    assert (played.result().outcome, played.verdict) == (Outcome.FLAKY, Verdict.FAIL)
+
+
+def test_a_lost_qemu_is_noted(tmp_path: Path) -> None:
+    played = Played(tmp_path)
+    played.play("qemu", PASS)
+    assert (played.result().outcome, played.verdict) == (Outcome.PASS, Verdict.PASS)
+    (note,) = played.job.recorder.result.notes
+    assert note == "guest:tsm:abi: tried again after: QEMU died"
+
+
 def test_infrastructure_that_fails_twice_is_infra(tmp_path: Path) -> None:
     played = Played(tmp_path)
     played.play(MachineError("guest: SSH gone"), MachineError("guest: SSH gone again"))
@@ -286,3 +334,25 @@ def test_what_is_skipped_or_not_built_needs_no_machine(tmp_path: Path) -> None:
     played = Played(tmp_path)
     assert played.play(selection=replace(SELECTION, skip=(("abi", "no"),))).boots == 0
     assert played.result().outcome is Outcome.SKIP
+
+
+def test_a_defect_of_the_harness_is_no_statement_about_the_kernel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(tmp_path)
+
+    def broken(*_: object) -> int:
+        played.play(PASS)
+        raise KeyError("model-Z")
+
+    with pytest.raises(KeyError), played.job.opened():
+        broken()
+    result = json_report.load(played.run_dir / "result.json")
+    assert (result.verdict, result.exit_code) == (Verdict.INFRA, 2)
+    assert result.failures[0].message == "a defect of the harness: KeyError: 'model-Z'"
+    assert "in broken" in result.failures[0].excerpt
+    assert (played.run_dir / "report.html").exists()
+
+    monkeypatch.setattr(cli, "_verbs", lambda: {"doctor": broken})
+    assert cli.main(["doctor"]) == 2
+    assert "a defect of the harness" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from harness.model.machine import BootFailure, MachineEnd
 from harness.model.progress import SilentProgress
 from harness.model.results import Failure, Outcome, RunResult, TestResult, Verdict
 from harness.report import json_report
+from harness.report.summary import sentence
 from harness.stages import failures
 from harness.stages.recorder import Recorder
 
@@ -50,6 +51,28 @@ def test_a_stage_that_fails_is_recorded_as_failed(tmp_path: Path) -> None:
         note.cached = True
     states = [(s.name, s.state) for s in json_report.load(tmp_path / "result.json").stages]
     assert states == [("source", "failed"), ("build", "interrupted"), ("boot", "cached")]
+
+
+def test_what_is_on_the_disk_while_the_run_goes_on_is_no_pass(tmp_path: Path) -> None:
+    record = recorder(tmp_path)
+    with record.growing():
+        with record.stage(SilentProgress(), "kselftests"):
+            record.test(result(Outcome.PASS))
+            killed = json_report.load(tmp_path / "result.json")
+            assert (killed.verdict, killed.exit_code) == (Verdict.INFRA, 2)
+            assert sentence(killed).startswith("UNFINISHED: still in stage kselftests")
+        between = json_report.load(tmp_path / "result.json")
+        assert between.verdict is Verdict.INFRA
+        assert [(s.name, s.state) for s in between.stages] == [("kselftests", "ok")]
+    record.save()
+    assert json_report.load(tmp_path / "result.json").verdict is Verdict.PASS
+
+
+def test_a_failure_is_one_while_the_run_goes_on(tmp_path: Path) -> None:
+    record = recorder(tmp_path)
+    with record.growing():
+        record.test(result(Outcome.FAIL))
+    assert record.result.verdict is Verdict.FAIL
 
 
 def test_the_same_failure_is_recorded_once(tmp_path: Path) -> None:

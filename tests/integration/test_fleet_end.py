@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How machines that ended by themselves get into the verdict; stand-ins take the place of VMs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from harness import cli, commands, layout
+from harness.adapters.live import LiveRecord
+from harness.core.machine_end import EndReport
+from harness.core.splat_rules import load_rules
+from harness.errors import MachineError
+from harness.model.kernel import KernelBuild, Role
+from harness.model.machine import Accel, MachineEnd, QemuInstall
+from harness.model.progress import SilentProgress
+from harness.model.results import Outcome, RunResult, TestResult, Verdict
+from harness.stages.fleet import AnyMachine, Fleet, _Slot
+from harness.stages.provision import Provisions
+from harness.stages.run import MainJob
+from tests.integration.test_repetition import PlayedConsole
+
+SPLAT = "[    1.000000] BUG: KASAN: use-after-free in tdi_lock+0x1/0x2\n"
+
+
+class Console(PlayedConsole):
+    def read(self) -> bytes:
+        return self.path.read_bytes()
+
+    def tail(self) -> str:
+        return self.path.read_text()[-200:]
+
+
+class StandIn:
+    """A machine that says how it ended. slow: it answers only to a patient question."""
+
+    kind, accel, boot_s, argv = "qemu", Accel("tcg", ""), 1.0, ()
+
+    def __init__(self, role: Role, run_dir: Path) -> None:
+        self.name, self.role, self.boots = role.value, role, 1
+        self.console = Console(run_dir / f"console-{role.value}.log")
+        self.end: MachineEnd | Exception = MachineEnd.ALIVE
+        self.slow = self.closed = False
+
+    def report(self, timeout_s: float = 8.0) -> EndReport:
+        if isinstance(self.end, Exception):
+            raise self.end
+        if self.slow:
+            end = MachineEnd.ALIVE if timeout_s > 20 else MachineEnd.SSH_LOST
+            return EndReport(end, "SSH lost", ())
+        return EndReport(self.end, f"ended: {self.end.value}", ())
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Standing(Fleet):
+    """Both machines of a pair are up."""
+
+    def _probe(self) -> Accel:
+        return Accel("tcg", "nothing is booted here")
+
+    def stand(self, run_dir: Path) -> None:
+        for role in Role:
+            machine = StandIn(role, run_dir)
+            self._boots[role.value] = 1
+            self._slots[role] = _Slot(cast(AnyMachine, machine))
+
+    def machine(self, role: Role) -> StandIn:
+        return cast(StandIn, self._slots[role].machine)
+
+
+class _Build:
+    release, build_id = "7.3", "ab"
+
+
+class _Provided:
+    qemu = QemuInstall(("qemu",), (), "11", "cache")
+
+
+Run = Callable[[], RunResult]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> MainJob:
+    arguments = cli.parse(["run", "default", "--runs-dir", str(tmp_path / "runs")])
+    return MainJob(commands.run_options(arguments, ["run"]), SilentProgress())
+
+
+@pytest.fixture
+def fleet(job: MainJob, tmp_path: Path) -> Standing:
+    build = cast(KernelBuild, _Build())
+    made = Standing(
+        job._options,
+        {Role.HOST: build, Role.GUEST: build},
+        cast(Provisions, _Provided()),
+        job.recorder,
+        SilentProgress(),
+        rules=load_rules((layout.CONFIGS / "splat_rules.toml").read_text()),
+        live=LiveRecord(tmp_path / "cache", "test"),
+    )
+    made.stand(job.recorder.run_dir)
+    return made
+
+
+def test_result(outcome: Outcome, status: int | None = 0) -> TestResult:
+    return TestResult("guest", "guest", "tsm", "a", outcome, "", 1.0, 0.0, "", exit_status=status)
+
+
+test_result.__test__ = False  # type: ignore[attr-defined]
+
+
+def ends(job: MainJob) -> list[tuple[str, str, str]]:
+    return [(f.kind, f.role, f.message) for f in job.recorder.result.failures]
+
+
+def test_machines_that_are_alive_at_the_end_are_nobodys_failure(
+    job: MainJob, fleet: Standing
+) -> None:
+    machines = [fleet.machine(role) for role in Role]
+    job.recorder.test(test_result(Outcome.PASS))
+    fleet.close()
+    assert ends(job) == []
+    assert job.recorder.result.verdict is Verdict.PASS
+    assert all(machine.closed for machine in machines)
+
+
+@pytest.mark.parametrize(
+    "end", [MachineEnd.REBOOT, MachineEnd.SILENT_HANG, MachineEnd.POWER_OFF, MachineEnd.PANIC]
+)
+@pytest.mark.parametrize("role", list(Role))
+def test_a_machine_that_ends_after_its_last_test_fails_the_run(
+    job: MainJob, fleet: Standing, role: Role, end: MachineEnd
+) -> None:
+    job.recorder.test(test_result(Outcome.PASS))
+    fleet.machine(role).end = end
+    fleet.close()
+    assert ends(job) == [
+        ("crash", role.value, f"{role.value}: ended: {end.value}, when no test ran")
+    ]
+    assert job.recorder.result.verdict is Verdict.FAIL
+
+
+def test_a_machine_that_is_only_slow_is_asked_again(job: MainJob, fleet: Standing) -> None:
+    fleet.machine(Role.GUEST).slow = True
+    fleet.close()
+    assert ends(job) == []
+
+
+def test_a_qemu_that_died_between_tests_is_noted(job: MainJob, fleet: Standing) -> None:
+    fleet.machine(Role.GUEST).end = MachineEnd.QEMU_DIED
+    fleet.close()
+    assert ends(job) == []
+    assert job.recorder.result.notes[-1] == "guest: ended: qemu-died, when no test ran"
+
+
+def test_a_crash_that_a_test_is_blamed_for_is_recorded_once(job: MainJob, fleet: Standing) -> None:
+    fleet.machine(Role.GUEST).end = MachineEnd.REBOOT
+    fleet.after_test(Role.GUEST, test_result(Outcome.CRASH, None))
+    assert ends(job) == []
+    assert Role.GUEST not in fleet._slots
+    assert Role.HOST in fleet._slots, "it is well"
+
+
+def test_a_crash_behind_an_infrastructure_failure_is_not_lost(
+    job: MainJob, fleet: Standing
+) -> None:
+    fleet.machine(Role.GUEST).end = MachineEnd.REBOOT
+    fleet.after_test(Role.GUEST, test_result(Outcome.INFRA, None))
+    assert [kind for kind, _, _ in ends(job)] == ["crash"]
+
+
+def test_a_host_that_hangs_is_to_blame_for_its_guest_and_replaced(
+    job: MainJob, fleet: Standing
+) -> None:
+    fleet.machine(Role.HOST).end = MachineEnd.SILENT_HANG
+    fleet.machine(Role.GUEST).end = MachineEnd.SSH_LOST
+    fleet.after_test(Role.GUEST, test_result(Outcome.CRASH, None))
+    assert ends(job) == [
+        ("crash", "host", "host: ended: silent-hang, while guest:tsm:a ran on the guest")
+    ]
+    assert not fleet._slots
+
+
+def test_a_machine_that_cannot_be_asked_is_closed_and_its_console_searched(
+    job: MainJob, fleet: Standing
+) -> None:
+    guest, host = fleet.machine(Role.GUEST), fleet.machine(Role.HOST)
+    guest.end = MachineError("guest: wrong SSH host key")
+    guest.console.path.write_text(SPLAT)
+    with pytest.raises(MachineError, match="wrong SSH host key"):
+        fleet.close()
+    assert guest.closed
+    assert host.closed, "one that cannot be asked does not keep the others up"
+    assert [record.splat.kind for record in job.recorder.result.splats] == ["kasan"]
