@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from harness.core.repeat import Next, next_step, settle
 from harness.model.plan import RepeatPolicy
+from harness.model.platform import PlatformEvents
 from harness.model.results import Outcome, SubtestResult, TestResult
 from harness.stages.attempts import until_settled
 
@@ -181,3 +184,21 @@ def test_without_repetition_the_first_failure_stands() -> None:
     machines = Machines(["fail"])
     assert machines.run(RepeatPolicy(0, 0)).outcome is Outcome.FAIL
     assert machines.log == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("change", "grave"),
+    [
+        ({}, False),
+        ({"outcome": Outcome.CRASH}, True),
+        ({"taint_before": 1 << 9, "taint_after": 1 << 9}, False),  # W was there before
+        ({"taint_after": 1 << 9}, True),
+        ({"platform": PlatformEvents(unannounced=1)}, True),
+        ({"platform": PlatformEvents(tlps_ok=3)}, False),
+        ({"outcome": Outcome.TIMEOUT}, False),
+    ],
+)
+def test_what_no_later_pass_makes_good(change: dict[str, Any], grave: bool) -> None:
+    settled = settle([replace(result("fail"), **change), result("pass", 2)])
+    assert settled.outcome is Outcome.FLAKY
+    assert [attempt.grave for attempt in settled.attempts] == [grave, False]
