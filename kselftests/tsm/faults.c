@@ -186,6 +186,30 @@ TEST_F(trusted, remove_run)
 	EXPECT_EQ(tainted, kernel_tainted());
 }
 
+/*
+ * The IOMMU refuses the domain that the device should get back when its binding
+ * ends: the next driver, which is not trusted, has DMA that works all the same.
+ */
+TEST_F(trusted, domain_not_taken_back)
+{
+	struct tdi_test_map map;
+
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_ATTACH_TABLE,
+				     INJECT_ERROR, RESULT_FAILED, 1));
+	test_unbind(self->t);
+	/* Where the domain stays the same, nobody asked */
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_ATTACH_TABLE,
+				     INJECT_CLEAR, 0, 0));
+	ASSERT_EQ(0, tdi_unlock(&self->m, self->t));
+	test_bind(self->t);
+	test_private(0, self->t);
+	test_dma_enabled(0, &self->m, self->t);
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_target(&self->m, self->t, &map, 0, 1, true);
+	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
+	test_unmap(self->t, &map);
+}
+
 /* ERROR before anybody accepted */
 TEST_F(commands, error_locked)
 {
