@@ -89,12 +89,19 @@ def judge(
         elif record["event"] == "check":
             missing.extend(record["missing"])
             open_.clear()
-    missing.extend(
+        elif record["event"] == "start":  # another platform: it knows of no announcement
+            missing.extend(_left(open_))
+            open_.clear()
+    missing.extend(_left(open_))
+    return OracleVerdict(ok, blocked, tuple(unannounced), tuple(missing))
+
+
+def _left(open_: dict[tuple[int, str], int]) -> list[dict[str, Any]]:
+    return [
         {"tdi": tdi, "reason": reason, "count": count}
         for (tdi, reason), count in open_.items()
         if count
-    )
-    return OracleVerdict(ok, blocked, tuple(unannounced), tuple(missing))
+    ]
 
 
 def _use(open_: dict[tuple[int, str], int], tdi: int, reason: str) -> None:

@@ -57,6 +57,20 @@ def test_announced_faults_are_clean_and_missing_ones_are_not(log: Path) -> None:
     rig.close()
 
 
+def test_another_platform_knows_of_no_announcement() -> None:
+    """The platforms of a run share a log: a check of the second one says nothing of the first."""
+    announced = {"t": 0.0, "event": "announce", "tdi": 0, "reason": "tdi-state", "count": 1}
+    start = {"t": 1.0, "event": "start"}
+    came = {
+        "t": 2.0, "event": "tlp", "tdi": 0, "reason": "tdi-state", "verdict": "blocked",
+        "announced": True,
+    }  # fmt: skip
+    check = {"t": 3.0, "event": "check", "missing": []}
+    wanted = ({"tdi": 0, "reason": "tdi-state", "count": 1},)
+    assert oracle.judge([announced, start, check]).missing == wanted
+    assert oracle.judge([announced, start, announced, came, check]).missing == wanted
+
+
 def test_a_window_of_time() -> None:
     records = [
         {"t": float(at), "event": "tlp", "verdict": "blocked", "reason": "tdi-state", "tdi": 0,
