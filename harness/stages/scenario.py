@@ -94,14 +94,23 @@ class Scenario:
         self._expected = replace(self._expected, splats=(*self._expected.splats, *kinds))
 
     def expect_end(self, role: Role) -> None:
-        """The machine of this role is meant to end. After that, fresh() gives another one."""
-        self._ended.add(role)
+        """The machine of this role, and what runs on it, is meant to end. fresh() gives another."""
+        self._ended.update(_with_its_guest(role))
 
     def fresh(self, role: Role) -> RemoteMachine:
-        """End the machine of this role, if it still runs, and boot another one."""
-        self._retire(role)
+        """End the machine of this role, if it still runs, and boot another one.
+
+        The guest goes with its host machine, and comes again with it.
+        """
+        ending = [each for each in _with_its_guest(role) if each in self._watched]
+        for each in ending:
+            self._retire(each)
+        self._ended.difference_update(ending)  # the next ones are not meant to
         self.fleet.discard(role)
-        return self._watch(role)
+        for each in (Role.HOST, Role.GUEST):
+            if each in {*ending, role}:
+                self._watch(each)
+        return self._watched[role].machine
 
     # around it
 
@@ -117,8 +126,7 @@ class Scenario:
         """The test's own outcome, with what consoles, machines and platform say. Recorded."""
         for tdi in self._tdis:
             tdi.close()
-        for role in tuple(self._watched):
-            self._retire(role)
+        spent = [role for role in tuple(self._watched) if not self._retire(role)]
         if self._lost and outcome.good:
             outcome, reason = Outcome.CRASH, self._lost[0]
         surprising = [record for record in self._splats if not record.expected]
@@ -126,10 +134,9 @@ class Scenario:
             outcome = Outcome.FAIL
             reason = f"{surprising[0].machine}: {surprising[0].splat.title}"
         result = self._judged(self._result(outcome, reason))
-        self.recorder.splats(tuple(self._splats))
         self.recorder.test(result)
-        if not result.outcome.good:
-            self.fleet.discard(Role.GUEST)
+        for role in spent if result.outcome.good else (*spent, Role.GUEST):
+            self.fleet.discard(role)
         return result
 
     def _watch(self, role: Role) -> RemoteMachine:
@@ -140,8 +147,11 @@ class Scenario:
         machine.mark(attribution.begin_marker(key, self.fleet.token, start))
         return machine
 
-    def _retire(self, role: Role) -> None:
-        """End marker, splats, and whether the machine is lost that was not meant to be."""
+    def _retire(self, role: Role) -> bool:
+        """End marker, splats, and whether a machine is lost that was not meant to be.
+
+        False when the machine is of no more use.
+        """
         watched = self._watched.pop(role)
         machine = watched.machine
         marked = not machine.down() and self._mark_end(watched)
@@ -152,7 +162,10 @@ class Scenario:
                 self._last_lines = self._last_lines or report.last_lines
         span = watched.start, machine.console.size()
         expected = self._expected.splats
-        self._splats += splats_between(machine, self.test, span, expected, self.rules)
+        found = splats_between(machine, self.test, span, expected, self.rules)
+        self._splats += found
+        self.recorder.splats(found)  # before the fleet searches the console of what it ends
+        return marked
 
     def _mark_end(self, watched: _Watched) -> bool:
         try:
@@ -189,3 +202,8 @@ class Scenario:
             last_lines=self._last_lines,
             cell=self.test.cell,
         )
+
+
+def _with_its_guest(role: Role) -> tuple[Role, ...]:
+    """A machine and what runs on it, in the order in which they end."""
+    return (Role.GUEST, Role.HOST) if role is Role.HOST else (role,)

@@ -5,26 +5,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from harness import cli, commands, layout
+from harness import cli, commands
 from harness.core.machine_end import EndReport
-from harness.core.splat_rules import load_rules
 from harness.errors import MachineError, UserError
 from harness.model.kernel import Role
 from harness.model.machine import MachineEnd
 from harness.model.plan import TestId
 from harness.model.progress import SilentProgress
-from harness.model.results import Outcome
+from harness.model.results import Outcome, Verdict
 from harness.report import json_report
 from harness.stages.fleet import Fleet
+from harness.stages.platform import PlatformStage
 from harness.stages.run import MainJob
 from harness.stages.scenario import COLLECTION, Scenario
 from tests.integration.test_repetition import PlayedConsole
 
 SPLAT = "[    1.000000] BUG: KASAN: use-after-free in tdi_lock+0x1/0x2\n"
+
+
+class Console(PlayedConsole):
+    def read(self) -> bytes:
+        return self.path.read_bytes()
 
 
 class PlayedMachine:
@@ -51,11 +56,13 @@ class PlayedMachine:
 
 
 class PlayedFleet:
-    token = "0123456789abcdef"
-    platform = None
+    """Ends machines as the real one does: the guest before its host, then consoles are searched."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
+    token = "0123456789abcdef"
+    platform: PlatformStage | None = None
+
+    def __init__(self, job: MainJob) -> None:
+        self._recorder, self._rules = job.recorder, job.rules
         self.up: dict[Role, PlayedMachine] = {}
         self.boots: list[Role] = []
 
@@ -63,21 +70,35 @@ class PlayedFleet:
         del cell
         if role not in self.up:
             self.boots.append(role)
-            console = PlayedConsole(self._run_dir / f"console-{role.value}.log")
+            console = Console(self._recorder.run_dir / f"console-{role.value}.log")
             self.up[role] = PlayedMachine(role, console)
         return self.up[role]
 
+    def alone(self, role: Role, cell: str = "") -> bool:
+        del role, cell
+        return False
+
     def discard(self, role: Role) -> None:
-        self.up.pop(role, None)
+        for ended in (Role.GUEST, Role.HOST) if role is Role.HOST else (role,):
+            machine = self.up.pop(ended, None)
+            if machine is not None:
+                self.ended(ended)
+                Fleet._scan(cast(Fleet, self), ended, cast(Any, machine))
+
+    def ended(self, role: Role) -> None:
+        """What becomes of the platform."""
+
+    def close(self) -> None:
+        self.discard(Role.HOST)
+        self.discard(Role.GUEST)
 
 
 class Played:
     def __init__(self, job: MainJob, *, pair: bool) -> None:
         self.job = job
-        self.fleet = PlayedFleet(job.recorder.run_dir)
-        rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
+        self.fleet = PlayedFleet(job)
         test = TestId(Role.GUEST, COLLECTION, "played")
-        self.scenario = Scenario(cast(Fleet, self.fleet), job.recorder, rules, test, pair)
+        self.scenario = Scenario(cast(Fleet, self.fleet), job.recorder, job.rules, test, pair)
         self.scenario.begin()
 
     def machine(self, role: Role) -> PlayedMachine:
@@ -157,9 +178,59 @@ def test_an_end_that_was_meant(played: Played) -> None:
     assert played.scenario.finish(Outcome.PASS).outcome is Outcome.PASS
 
 
-def test_a_splat_of_a_machine_that_was_replaced(played: Played) -> None:
-    played.machine(Role.GUEST).say(SPLAT)
+def test_an_end_that_was_meant_is_not_that_of_the_next_machine(played: Played) -> None:
+    played.scenario.expect_end(Role.GUEST)
+    played.machine(Role.GUEST).end = MachineEnd.QEMU_DIED
     played.scenario.fresh(Role.GUEST)
+    played.machine(Role.GUEST).end = MachineEnd.PANIC
+    assert played.scenario.finish(Outcome.PASS).outcome is Outcome.CRASH
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_machine_that_was_lost_is_not_left_to_the_next_test(played: Played, role: Role) -> None:
+    played.machine(role).end = MachineEnd.PANIC
+    assert played.scenario.finish(Outcome.PASS).outcome is Outcome.CRASH
+    assert role not in played.fleet.up
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_an_end_that_was_meant_and_is_the_last_act(played: Played, role: Role) -> None:
+    played.scenario.expect_end(role)
+    for ended in (Role.GUEST, role):  # a guest ends with its host machine
+        played.machine(ended).end = MachineEnd.QEMU_DIED
+    assert played.scenario.finish(Outcome.PASS).outcome is Outcome.PASS
+    assert role not in played.fleet.up, "the next test gets another one"
+
+
+@pytest.mark.parametrize("replaced", list(Role))
+@pytest.mark.parametrize("said_by", list(Role))
+def test_a_splat_of_a_machine_that_was_replaced(
+    played: Played, said_by: Role, replaced: Role
+) -> None:
+    played.machine(said_by).say(SPLAT)
+    played.scenario.fresh(replaced)
+    assert played.scenario.finish(Outcome.PASS).outcome is Outcome.FAIL
+    assert len(played.job.recorder.result.splats) == 1
+
+
+@pytest.mark.parametrize("replaced", list(Role))
+@pytest.mark.parametrize("said_by", list(Role))
+def test_an_expected_splat_of_a_machine_that_was_replaced(
+    played: Played, said_by: Role, replaced: Role
+) -> None:
+    played.scenario.expect_splats("kasan")
+    played.machine(said_by).say(SPLAT)
+    played.scenario.fresh(replaced)
+    assert played.scenario.finish(Outcome.PASS).outcome is Outcome.PASS
+    result = played.job.recorder.result
+    assert [record.expected for record in result.splats] == [True]
+    assert result.verdict is Verdict.PASS
+
+
+def test_the_guest_of_a_host_machine_that_was_replaced_is_watched(played: Played) -> None:
+    played.scenario.fresh(Role.HOST)
+    assert played.fleet.boots == [Role.HOST, Role.GUEST] * 2
+    played.machine(Role.GUEST).say(SPLAT)
     assert played.scenario.finish(Outcome.PASS).outcome is Outcome.FAIL
 
 
