@@ -8,8 +8,9 @@ log holds between the two is the test's; the rest belongs to the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,6 @@ from harness.stages.recorder import Recorder
 _LISTED = 25
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """The records of one stretch of the log, and what they amount to."""
-
-    records: tuple[dict[str, Any], ...]
-    events: PlatformEvents
-
-
 class PlatformStage:
     """start() a platform for a cell, begin() and judged() around each test, end() it."""
 
@@ -55,6 +48,8 @@ class PlatformStage:
         self._on_temporary = on_temporary
         self._process: PlatformProcess | None = None
         self._offset = 0
+        self._within_test = False
+        self._earlier: list[dict[str, Any]] = []  # of the test, before a machine of it ended
         self._spent_s = 0.0  # in tests, since start()
 
     @property
@@ -106,25 +101,32 @@ class PlatformStage:
         self, result: TestResult, selection: TestSelection, splats: Sequence[SplatRecord]
     ) -> TestResult:
         """After a test: its result with what the platform saw meanwhile."""
-        process, gone = self._running(), ""
-        try:
-            process.ask(op="check", label=f"end {result.key}")
-        except MachineError as exc:
-            gone = process.how_it_ended() or exc.message
-        window = self._take()
+        gone = self._check(f"end {result.key}")
+        records = self._take()
+        events = events_of([*self._earlier, *records])
+        self._earlier = []
         self._spent_s += result.duration_s
-        result = replace(result, platform=window.events)
-        if gone and not _ended_with_its_vm(window, gone):
+        result = replace(result, platform=events)
+        if gone and not _ended_with_its_vm(records, gone):
             reason = f"the platform {gone} while the test ran"
             return replace(result, outcome=Outcome.INFRA, reason=reason)
         if gone and result.outcome not in (Outcome.CRASH, Outcome.INFRA):
             reason = "the platform ended while the test ran"
             return replace(result, outcome=Outcome.INFRA, reason=reason)
         wanted = selection.expect
-        outcome, reason = judge_events(result.outcome, result.reason, window.events, wanted, splats)
+        outcome, reason = judge_events(result.outcome, result.reason, events, wanted, splats)
         if outcome is Outcome.PASS and not reason:
-            reason = what_was_expected(window.events, wanted, splats)
+            reason = what_was_expected(events, wanted, splats)
         return replace(result, outcome=outcome, reason=reason)
+
+    @contextlib.contextmanager
+    def within_test(self) -> Iterator[None]:
+        """A test replaces a machine: what is seen until then, and of its end, is the test's."""
+        self._within_test = True
+        try:
+            yield
+        finally:
+            self._within_test = False
 
     def forget(self) -> None:
         """What came until now is nobody's doing: the host machine booted."""
@@ -154,27 +156,41 @@ class PlatformStage:
             raise MachineError("platform: is not running")
         return self._process
 
+    def _check(self, label: str) -> str:
+        """Mark the log. How the platform was lost, "" when it serves, or ended with its machine."""
+        process = self._process
+        if process is None:
+            return ""
+        try:
+            process.ask(op="check", label=label)
+        except MachineError as exc:
+            return process.how_it_ended() or exc.message
+        return ""
+
     def _blame_the_run(self, when: str) -> None:
         """Faults that came outside of any test fail the run."""
-        window = self._take()
-        said = complaints(replace(window.events, missing=()))
+        self._earlier += self._take()
+        if self._within_test:
+            return
+        events, self._earlier = events_of(self._earlier), []
+        said = complaints(replace(events, missing=()))
         if said:
             text = f"{said[0]}, outside of any test ({when})"
             self._recorder.failure(Failure("oracle", "guest", text, log=LOG_NAME))
 
-    def _take(self) -> _Window:
+    def _take(self) -> list[dict[str, Any]]:
         """The records since the last call."""
         path = self._recorder.run_dir / LOG_NAME
         records, self._offset = oracle.read_from(path, self._offset)
-        return _Window(tuple(records), events_of(records))
+        return records
 
 
-def _ended_with_its_vm(window: _Window, gone: str) -> bool:
+def _ended_with_its_vm(records: Sequence[Mapping[str, Any]], gone: str) -> bool:
     """The platform ends by itself when its VM is gone; then its log is complete."""
     if gone != "ended with status 0":
         return False
-    ends = [record["why"] for record in window.records if record["event"] == "client-end"]
-    stopped = any(record["event"] == "stop" for record in window.records)
+    ends = [record["why"] for record in records if record["event"] == "client-end"]
+    stopped = any(record["event"] == "stop" for record in records)
     return stopped and "the platform ends" not in ends
 
 

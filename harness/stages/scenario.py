@@ -8,6 +8,7 @@ ends are judged as they are for a kselftest. harness/pytest_plugin.py makes fixt
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from harness.core import attribution
@@ -21,7 +22,7 @@ from harness.model.kernel import Role
 from harness.model.machine import MachineEnd
 from harness.model.plan import TestId, TestSelection
 from harness.model.platform import NOTHING_EXPECTED, Expectation, PlatformEvents
-from harness.model.results import Outcome, SplatRecord, TestResult
+from harness.model.results import Failure, Outcome, SplatRecord, TestResult
 from harness.stages.fleet import Fleet
 from harness.stages.recorder import Recorder
 from harness.stages.selftest import splats_between
@@ -41,13 +42,18 @@ class _Watched:
 
 @dataclass(slots=True)
 class Scenario:
-    """One test: begin(), act by way of guest, host, platform and tdi(), finish()."""
+    """One test: begin(), act by way of guest, host, platform and tdi(), finish().
+
+    failures: of the run, that were recorded meanwhile; complete after finish().
+    """
 
     fleet: Fleet
     recorder: Recorder
     rules: RuleSet
     test: TestId
     pair: bool
+    failures: tuple[Failure, ...] = ()
+    _failures_before: int = 0
     _expected: Expectation = NOTHING_EXPECTED
     _ended: set[Role] = field(default_factory=set)  # are meant to
     _lost: list[str] = field(default_factory=list)  # were not
@@ -106,10 +112,11 @@ class Scenario:
         for each in ending:
             self._retire(each)
         self._ended.difference_update(ending)  # the next ones are not meant to
-        self.fleet.discard(role)
-        for each in (Role.HOST, Role.GUEST):
-            if each in {*ending, role}:
-                self._watch(each)
+        with self._within():
+            self.fleet.discard(role)
+            for each in (Role.HOST, Role.GUEST):
+                if each in {*ending, role}:
+                    self._watch(each)
         return self._watched[role].machine
 
     # around it
@@ -121,12 +128,16 @@ class Scenario:
         self._started_s = self.recorder.now()
         if self.fleet.platform is not None and self.test.cell:
             self.fleet.platform.begin(self.test)
+        self._failures_before = len(self.recorder.result.failures)
 
     def finish(self, outcome: Outcome, reason: str = "") -> TestResult:
         """The test's own outcome, with what consoles, machines and platform say. Recorded."""
         for tdi in self._tdis:
             tdi.close()
         spent = [role for role in tuple(self._watched) if not self._retire(role)]
+        with self._within():
+            for role in self._ended.intersection(spent):
+                self.fleet.discard(role)
         if self._lost and outcome.good:
             outcome, reason = Outcome.CRASH, self._lost[0]
         surprising = [record for record in self._splats if not record.expected]
@@ -137,7 +148,18 @@ class Scenario:
         self.recorder.test(result)
         for role in spent if result.outcome.good else (*spent, Role.GUEST):
             self.fleet.discard(role)
+        self.failures = self.recorder.result.failures[self._failures_before :]
         return result
+
+    @property
+    def splats(self) -> tuple[SplatRecord, ...]:
+        """Those of the scenario, as recorded when a machine of it ended, or the test did."""
+        return tuple(self._splats)
+
+    def _within(self) -> AbstractContextManager[None]:
+        """What the platform says of a machine that ends meanwhile is the scenario's."""
+        watch = self.fleet.platform
+        return nullcontext() if watch is None else watch.within_test()
 
     def _watch(self, role: Role) -> RemoteMachine:
         machine = self.fleet.get(role, self.test.cell)
@@ -177,7 +199,7 @@ class Scenario:
         return True
 
     def _judged(self, result: TestResult) -> TestResult:
-        watch, splats = self.fleet.platform, tuple(self._splats)
+        watch, splats = self.fleet.platform, self.splats
         if watch is None or not self.test.cell:
             outcome, reason = judge_events(
                 result.outcome, result.reason, PlatformEvents(), self._expected, splats

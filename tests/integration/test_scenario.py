@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -11,19 +12,24 @@ import pytest
 
 from harness import cli, commands
 from harness.core.machine_end import EndReport
+from harness.emulator.words import Reason
 from harness.errors import MachineError, UserError
 from harness.model.kernel import Role
 from harness.model.machine import MachineEnd
 from harness.model.plan import TestId
+from harness.model.platform import PlatformCell
 from harness.model.progress import SilentProgress
-from harness.model.results import Outcome, Verdict
+from harness.model.results import Outcome, TestResult, Verdict
 from harness.report import json_report
 from harness.stages.fleet import Fleet
 from harness.stages.platform import PlatformStage
 from harness.stages.run import MainJob
 from harness.stages.scenario import COLLECTION, Scenario
+from tests.integration.test_platform_stage import Vm
 from tests.integration.test_repetition import PlayedConsole
+from tests.unit.emulator_rig import sealed_ram
 
+CELL = "model-A"
 SPLAT = "[    1.000000] BUG: KASAN: use-after-free in tdi_lock+0x1/0x2\n"
 
 
@@ -93,11 +99,39 @@ class PlayedFleet:
         self.discard(Role.GUEST)
 
 
+class FleetWithPlatform(PlayedFleet):
+    """The platform is real, and as in the fleet that of the host machine, in a pair."""
+
+    def __init__(self, job: MainJob, ram: int, *, pair: bool) -> None:
+        super().__init__(job)
+        self.pair, self._ram, self._owner = pair, ram, Role.HOST if pair else Role.GUEST
+        self.platform = PlatformStage({CELL: PlatformCell("A")}, job.recorder, lambda _: None)
+        self.vm: Vm | None = None
+        self.refuses = False  # to boot a further guest
+
+    def get(self, role: Role, cell: str = "") -> PlayedMachine:
+        assert self.platform is not None
+        if self.refuses and role not in self.up:
+            raise MachineError("guest: does not boot")
+        if role not in self.up and role is self._owner:
+            self.vm = Vm(self.platform, CELL, self._ram)
+        return super().get(role, cell)
+
+    def ended(self, role: Role) -> None:
+        assert self.platform is not None
+        assert self.vm is not None
+        if role is self._owner:
+            self.vm.close()
+            self.platform.end()
+        else:
+            self.platform.guest_ended()
+
+
 class Played:
-    def __init__(self, job: MainJob, *, pair: bool) -> None:
+    def __init__(self, job: MainJob, *, pair: bool, fleet: PlayedFleet | None = None) -> None:
         self.job = job
-        self.fleet = PlayedFleet(job)
-        test = TestId(Role.GUEST, COLLECTION, "played")
+        self.fleet = fleet or PlayedFleet(job)
+        test = TestId(Role.GUEST, COLLECTION, "played", CELL if fleet else "")
         self.scenario = Scenario(cast(Fleet, self.fleet), job.recorder, job.rules, test, pair)
         self.scenario.begin()
 
@@ -251,6 +285,82 @@ def test_solo_has_no_host(job: MainJob) -> None:
 def test_a_plan_without_a_platform(played: Played) -> None:
     with pytest.raises(UserError, match=r"the plan has no \[platform\]"):
         _ = played.scenario.platform
+
+
+@pytest.fixture
+def ram() -> Iterator[int]:
+    fd = sealed_ram()
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture(params=[False, True], ids=["solo", "pair"])
+def fleet(request: pytest.FixtureRequest, job: MainJob, ram: int) -> Iterator[FleetWithPlatform]:
+    made = FleetWithPlatform(job, ram, pair=request.param)
+    yield made
+    made.close()
+
+
+def replaced(job: MainJob, fleet: FleetWithPlatform, *acts: str) -> TestResult:
+    """A scenario that acts, then gets a fresh guest, and passes for its own part."""
+    played = Played(job, pair=fleet.pair, fleet=fleet)
+    for act in acts:
+        if act == "dma":
+            assert fleet.vm is not None
+            assert fleet.vm.dma() == Reason.PRIVATE_PAGE
+        else:
+            played.scenario.announce(act)
+    played.scenario.fresh(Role.GUEST)
+    result = played.scenario.finish(Outcome.PASS)
+    assert not job.recorder.result.failures, "the run is not blamed for what a test did"
+    return result
+
+
+def test_a_fault_before_a_machine_was_replaced(job: MainJob, fleet: FleetWithPlatform) -> None:
+    result = replaced(job, fleet, "dma")
+    assert result.outcome is Outcome.FAIL
+    assert "nobody announced: private-page" in result.reason
+
+
+def test_a_fault_that_did_not_come_before_a_machine_was_replaced(
+    job: MainJob, fleet: FleetWithPlatform
+) -> None:
+    result = replaced(job, fleet, "private-page", "dma", "tdi-state")
+    assert result.outcome is Outcome.FAIL
+    assert result.reason == "platform: an announced fault did not happen: tdi-state of TDI 0, once"
+
+
+def test_a_fault_that_came_before_a_machine_was_replaced(
+    job: MainJob, fleet: FleetWithPlatform
+) -> None:
+    result = replaced(job, fleet, "private-page", "dma")
+    assert (result.outcome, result.reason) == (Outcome.PASS, "")
+    assert result.platform is not None
+    assert len(result.platform.faults) == 1
+
+
+def test_a_guest_that_cannot_be_replaced_keeps_its_own_reason(
+    job: MainJob, fleet: FleetWithPlatform
+) -> None:
+    played = Played(job, pair=fleet.pair, fleet=fleet)
+    fleet.refuses = True
+    with pytest.raises(MachineError, match="does not boot"):
+        played.scenario.fresh(Role.GUEST)
+    result = played.scenario.finish(Outcome.FAIL, "guest: does not boot")
+    assert (result.outcome, result.reason) == (Outcome.FAIL, "guest: does not boot")
+
+
+def test_an_end_that_was_meant_may_take_the_platform_along(
+    job: MainJob, fleet: FleetWithPlatform
+) -> None:
+    played = Played(job, pair=fleet.pair, fleet=fleet)
+    assert fleet.vm is not None
+    played.scenario.expect_end(Role.GUEST)
+    played.machine(Role.GUEST).end = MachineEnd.QEMU_DIED
+    if not fleet.pair:
+        fleet.vm.close()
+    result = played.scenario.finish(Outcome.PASS)
+    assert (result.outcome, result.reason) == (Outcome.PASS, "")
 
 
 def test_a_run_that_cannot_begin_is_recorded(tmp_path: Path) -> None:
