@@ -11,7 +11,8 @@ A module says which plan its machines come from, and in which cell of the platfo
 The kernels, images and machines are those of `tdisp-harness run PLAN`, from the same caches. Each
 module is a run of its own, with a run directory and its reports; machines are shared by the tests
 of a module until one of them breaks them. A test also fails for a splat on any console, for a DMA
-that the platform blocked without an announcement, and for a machine that ended.
+that the platform blocked without an announcement, and for a machine that ended. What the run found
+outside of its tests is an error at the end of the module.
 
 options: --tdisp-runs-dir DIR (default: runs)
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from harness.machines.remote import RemoteMachine
     from harness.machines.tdi import GuestTdi
     from harness.model.plan import Plan
+    from harness.model.results import Failure
     from harness.stages.fleet import Fleet
     from harness.stages.run import MainJob
     from harness.stages.scenario import Scenario
@@ -59,12 +61,32 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioRun:
-    """The run of one module: its machines and what it records."""
+    """The run of one module: its machines and what it records.
+
+    failures, splats: those that a test has answered for; a splat by machine and first line.
+    """
 
     job: MainJob
     fleet: Fleet
     cell: str
     pair: bool
+    failures: set[Failure] = field(default_factory=set)
+    splats: set[tuple[str, int]] = field(default_factory=set)
+
+    def answered(self, scenario: Scenario) -> None:
+        """What this test fails for."""
+        self.failures.update(scenario.failures)
+        self.splats.update((found.machine, found.splat.start_line) for found in scenario.splats)
+
+    def unanswered(self) -> list[str]:
+        """What fails the run, and no test of it."""
+        result = self.job.recorder.result
+        said = [failure.message for failure in result.failures if failure not in self.failures]
+        return said + [
+            f"{found.machine}: {found.splat.title}, outside of any test"
+            for found in result.splats
+            if not found.expected and (found.machine, found.splat.start_line) not in self.splats
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +109,21 @@ def scenario_run(request: pytest.FixtureRequest, scenario_runs_dir: Path) -> Ite
     argv += ["--topology", said["topology"]] if said["topology"] else []
     options = commands.run_options(cli.parse(argv), argv)
     job = MainJob(options, SilentProgress())
-    began = False
+    run: ScenarioRun | None = None
     with ExitStack() as stack:
         stack.enter_context(job.opened())  # keeps what goes wrong inside to itself, recorded
         builds, provisions = job.kernels_and_provisions()
         fleet = stack.enter_context(job.fleet(builds, provisions))
         cell = _cell(fleet, options.plan, said["cell"])
-        began = True
         pair = options.topology is Topology.PAIR and not fleet.alone(Role.GUEST, cell)
-        yield ScenarioRun(job, fleet, cell, pair)
-    if not began:
+        run = ScenarioRun(job, fleet, cell, pair)
+        yield run
+    if run is None:
         said_last = [failure.message for failure in job.recorder.result.failures]
         pytest.fail("; ".join(said_last) or "the run did not begin", pytrace=False)
+    unanswered = run.unanswered()
+    if unanswered:
+        pytest.fail("; ".join(unanswered), pytrace=False)
 
 
 def _said(request: pytest.FixtureRequest) -> dict[str, str]:
@@ -123,7 +148,7 @@ def _cell(fleet: Fleet, plan: Plan, asked: str) -> str:
 
 
 @pytest.fixture
-def scenario(request: pytest.FixtureRequest, scenario_run: ScenarioRun) -> Scenario:
+def scenario(request: pytest.FixtureRequest, scenario_run: ScenarioRun) -> Iterator[Scenario]:
     """One test's machines, platform and verdict: booted, watched from here on."""
     from harness.model.kernel import Role  # noqa: PLC0415
     from harness.model.plan import TestId  # noqa: PLC0415
@@ -135,7 +160,8 @@ def scenario(request: pytest.FixtureRequest, scenario_run: ScenarioRun) -> Scena
     made = Scenario(fleet, job.recorder, job.rules, test, scenario_run.pair)
     made.begin()
     request.node.stash[_SCENARIO] = made
-    return made
+    yield made
+    scenario_run.answered(made)
 
 
 @pytest.fixture
@@ -211,15 +237,15 @@ def _finish(scenario: Scenario, exc: BaseException | None) -> None:
     from harness.errors import InfraError  # noqa: PLC0415
     from harness.model.results import Outcome  # noqa: PLC0415
 
-    before = len(scenario.recorder.result.failures)
-    outcome = Outcome.PASS
+    outcome, red = Outcome.PASS, exc is not None
     if isinstance(exc, pytest.skip.Exception):
+        red = False
         outcome = Outcome.SKIP
     elif exc is not None:
         outcome = Outcome.INFRA if isinstance(exc, InfraError) else Outcome.FAIL
     result = scenario.finish(outcome, str(exc).strip().partition("\n")[0] if exc else "")
-    if exc is None and not result.outcome.good:
-        pytest.fail(f"{result.outcome.value}: {result.reason}", pytrace=False)
-    said = [failure.message for failure in scenario.recorder.result.failures[before:]]
-    if exc is None and said:
+    said = [failure.message for failure in scenario.failures]
+    if not result.outcome.good:
+        said.insert(0, f"{result.outcome.value}: {result.reason}")
+    if said and not red:
         pytest.fail("; ".join(said), pytrace=False)
