@@ -113,7 +113,7 @@ class Scenario:
             self._retire(each)
         self._ended.difference_update(ending)  # the next ones are not meant to
         with self._within():
-            self.fleet.discard(role)
+            self.fleet.discard(role, blamed=True)
             for each in (Role.HOST, Role.GUEST):
                 if each in {*ending, role}:
                     self._watch(each)
@@ -137,7 +137,7 @@ class Scenario:
         spent = [role for role in tuple(self._watched) if not self._retire(role)]
         with self._within():
             for role in self._ended.intersection(spent):
-                self.fleet.discard(role)
+                self.fleet.discard(role, blamed=True)
         if self._lost and outcome.good:
             outcome, reason = Outcome.CRASH, self._lost[0]
         surprising = [record for record in self._splats if not record.expected]
@@ -147,7 +147,7 @@ class Scenario:
         result = self._judged(self._result(outcome, reason))
         self.recorder.test(result)
         for role in spent if result.outcome.good else (*spent, Role.GUEST):
-            self.fleet.discard(role)
+            self.fleet.discard(role, blamed=True)
         self.failures = self.recorder.result.failures[self._failures_before :]
         return result
 
