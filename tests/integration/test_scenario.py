@@ -12,6 +12,7 @@ import pytest
 
 from harness import cli, commands
 from harness.core.machine_end import EndReport
+from harness.core.verdict import verdict
 from harness.emulator.words import Reason
 from harness.errors import MachineError, UserError
 from harness.model.kernel import Role
