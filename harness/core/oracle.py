@@ -29,6 +29,7 @@ def judge_events(
 ) -> tuple[Outcome, str]:
     """The outcome with what the platform has to say. A bad outcome stays, with more of a reason.
 
+    events: with all faults, since what was cut cannot be told from what is expected.
     expected: what a negative control must show. It fails when some of that was not seen; `splats`
     are those of this test. A machine that was lost to the infrastructure shows nothing.
     """
@@ -45,15 +46,11 @@ def judge_events(
 
 def complaints(events: PlatformEvents, expected: Expectation = NOTHING_EXPECTED) -> list[str]:
     """What the log has against a test, a sentence each."""
-    bad = [fault for fault in events.faults if not fault.announced]
-    surprising = [fault for fault in bad if fault.reason not in expected.faults]
-    hidden = max(events.unannounced - len(bad), 0)
+    bad = [f for f in events.faults if not f.announced and f.reason not in expected.faults]
     said = []
-    if surprising or hidden:
-        first = describe_fault(surprising[0]) if surprising else "see platform.jsonl"
-        more = len(surprising) - 1 + hidden if surprising else hidden - 1
-        tail = f" and {more} more" if more > 0 else ""
-        said.append(f"platform: a fault that nobody announced: {first}{tail}")
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        said.append(f"platform: a fault that nobody announced: {describe_fault(bad[0])}{more}")
     for one in events.missing:
         said.append(f"platform: an announced fault did not happen: {describe_missing(one)}")
     return said

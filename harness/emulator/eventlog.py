@@ -7,6 +7,7 @@ docs/platform.md lists the events and their fields.
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,9 @@ class EventLog:
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float], keep: int = 200) -> None:
-        self._file: BinaryIO | None = path.open("ab", buffering=0) if path else None
+        self._file: BinaryIO | None = path.open("a+b", buffering=0) if path else None
+        if self._file is not None and _ends_within_a_line(self._file):
+            self._file.write(b"\n")  # a platform before this one met a full disk
         self._clock = clock
         self.recent: deque[Record] = deque(maxlen=keep)
         self.listeners: list[Callable[[Record], None]] = []
@@ -55,6 +58,13 @@ class EventLog:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _ends_within_a_line(file: BinaryIO) -> bool:
+    if not file.seekable() or file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
 
 
 class Announcements:

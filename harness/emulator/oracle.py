@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from harness.errors import InfraError
+
+_ANCHOR_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +34,70 @@ def read(path: Path) -> list[dict[str, Any]]:
 
     Raises InfraError when the file is missing or a complete line is not a record.
     """
-    return read_from(path, 0)[0]
+    tail = Tail(path)
+    records = list(tail.read())
+    if tail.lost:
+        raise InfraError(f"{path} {tail.lost}")
+    return records
 
 
-def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """The complete records from a byte on, and the byte where the next one will begin.
+class Tail:
+    """A log that is read while platforms write it, each record once.
 
-    offset: 0, or what an earlier call gave. Errors as for read().
+    lost: what kept the last read() from giving all there was, "" when nothing did. What could not
+    be read is passed over: it is told once. offset: how much was read, in bytes.
     """
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            text = file.read()
-    except OSError as exc:
-        raise InfraError(f"event log: {exc}") from exc
-    complete = text[: text.rfind(b"\n") + 1]
-    records = []
-    for number, line in enumerate(complete.split(b"\n")[:-1], 1):
+
+    def __init__(self, path: Path) -> None:
+        self.lost = ""
+        self.offset = 0
+        self._path = path
+        self._last = b""  # what stands before the offset; if it does not, the log is another one
+
+    def read(self, *, over: bool = False) -> Iterator[dict[str, Any]]:
+        """The complete records since the last call. Take all of them; nothing is raised.
+
+        over: nobody writes any more, so half a record is not going to be a whole one.
+        """
+        self.lost = ""
         try:
-            record = json.loads(line)
-        except ValueError as exc:
-            raise InfraError(f"{path}:{offset}+{number}: not JSON: {exc}") from exc
-        if not isinstance(record, dict) or "event" not in record:
-            raise InfraError(f"{path}:{offset}+{number}: not an event record")
-        records.append(record)
-    return records, offset + len(complete)
+            with self._path.open("rb") as file:
+                yield from self._records(file, over)
+        except OSError as exc:
+            self.lost = f"cannot be read: {exc.strerror}"
+
+    def _records(self, file: BinaryIO, over: bool) -> Iterator[dict[str, Any]]:
+        file.seek(self.offset - len(self._last))
+        if file.read(len(self._last)) != self._last:
+            self.lost = "was cut or replaced"
+            begin = max(file.seek(0, os.SEEK_END) - _ANCHOR_BYTES, 0)
+            file.seek(begin)
+            self._last = file.read()
+            self.offset = begin + len(self._last)
+            return
+        for line in file:
+            complete = line.endswith(b"\n")
+            if not complete and not over:
+                return
+            begin, self._last = self.offset, line
+            self.offset += len(line)
+            if line == b"\n":  # the end of half a record that was told before
+                continue
+            try:
+                yield _record(line)
+            except ValueError as exc:
+                self.lost = f"byte {begin}: {exc if complete else 'half a record'}"
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """ValueError when it is none."""
+    try:
+        record = json.loads(line)
+    except ValueError as exc:
+        raise ValueError(f"not JSON: {exc}") from exc
+    if not isinstance(record, dict) or "event" not in record:
+        raise ValueError("not an event record")
+    return record
 
 
 def judge(

@@ -106,9 +106,10 @@ class PlatformTransition:
 
 @dataclass(frozen=True, slots=True)
 class PlatformEvents:
-    """What the platform saw while a test ran. Long lists are cut, and dropped counts the rest.
+    """What the platform saw while a test ran. In a result long lists are cut.
 
     unannounced: number of faults that nobody announced, also of those that were cut.
+    dropped: number of faults and transitions that were cut.
     """
 
     tlps_ok: int = 0

@@ -9,8 +9,9 @@ log holds between the two is the test's; the rest belongs to the run.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from harness.errors import MachineError
 from harness.machines.platform_process import LOG_NAME, PlatformProcess
 from harness.model.plan import TestId, TestSelection
 from harness.model.platform import (
+    NOTHING_EXPECTED,
     CellRecord,
+    Expectation,
     MissingFault,
     PlatformCell,
     PlatformEvents,
@@ -32,6 +35,16 @@ from harness.stages.recorder import Recorder
 
 # faults and transitions kept in result.json per test, which is written often; the log has all
 _LISTED = 25
+_MARKS = ("check", "client-end", "stop")
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """One stretch of the log. lost: why there is more to it than could be read, "" when not."""
+
+    events: PlatformEvents
+    marks: tuple[dict[str, Any], ...]  # its records of the kinds in _MARKS
+    lost: str
 
 
 class PlatformStage:
@@ -47,9 +60,10 @@ class PlatformStage:
         self._recorder = recorder
         self._on_temporary = on_temporary
         self._process: PlatformProcess | None = None
-        self._offset = 0
+        self._log = oracle.Tail(recorder.run_dir / LOG_NAME)
         self._within_test = False
         self._earlier: list[dict[str, Any]] = []  # of the test, before a machine of it ended
+        self._earlier_lost = ""
         self._spent_s = 0.0  # in tests, since start()
 
     @property
@@ -93,30 +107,36 @@ class PlatformStage:
 
     def begin(self, test: TestId) -> None:
         """Before a test: what happened since the last one is not its doing. MachineError."""
-        process = self._running()
-        process.ask(op="check", label=f"begin {test}")
-        self._blame_the_run(f"before {test}")
+        label = f"begin {test}"
+        self._running().ask(op="check", label=label)
+        self._blame_the_run(f"before {test}", label)
 
     def judged(
         self, result: TestResult, selection: TestSelection, splats: Sequence[SplatRecord]
     ) -> TestResult:
         """After a test: its result with what the platform saw meanwhile."""
-        gone = self._check(f"end {result.key}")
-        records = self._take()
-        events = events_of([*self._earlier, *records])
-        self._earlier = []
+        label = f"end {result.key}"
+        gone = self._check(label)
+        # without a platform: the test's own was ended, and no other one was started
+        window = self._take(label if self._process is not None else "")
         self._spent_s += result.duration_s
-        result = replace(result, platform=events)
-        if gone and not _ended_with_its_vm(records, gone):
-            reason = f"the platform {gone} while the test ran"
-            return replace(result, outcome=Outcome.INFRA, reason=reason)
-        if gone and result.outcome not in (Outcome.CRASH, Outcome.INFRA):
-            reason = "the platform ended while the test ran"
-            return replace(result, outcome=Outcome.INFRA, reason=reason)
-        wanted = selection.expect
-        outcome, reason = judge_events(result.outcome, result.reason, events, wanted, splats)
+        result = replace(result, platform=listed(window.events))
+        wanted, lost = selection.expect, ""
+        if gone and not _ended_with_its_vm(window, gone):
+            lost = f"the platform {gone} while the test ran"
+        elif gone and result.outcome not in (Outcome.CRASH, Outcome.INFRA):
+            lost = "the platform ended while the test ran"
+        elif window.lost and result.outcome.good:
+            lost = window.lost
+        if lost:
+            result = replace(result, outcome=Outcome.INFRA, reason=lost)
+        if result.outcome is Outcome.INFRA:
+            # a better attempt may take its place; what the platform saw in this one stays
+            self._blame(window.events, f"in an attempt at {result.key} that was lost", wanted)
+            return result
+        outcome, reason = judge_events(result.outcome, result.reason, window.events, wanted, splats)
         if outcome is Outcome.PASS and not reason:
-            reason = what_was_expected(events, wanted, splats)
+            reason = what_was_expected(window.events, wanted, splats)
         return replace(result, outcome=outcome, reason=reason)
 
     @contextlib.contextmanager
@@ -130,7 +150,8 @@ class PlatformStage:
 
     def forget(self) -> None:
         """What came until now is nobody's doing: the host machine booted."""
-        self._take()
+        for _ in self._log.read(over=self._over()):
+            pass
 
     def guest_ended(self) -> None:
         """A guest is gone and its host machine stays, with the platform."""
@@ -143,7 +164,7 @@ class PlatformStage:
         if process is None:
             return
         process.close()
-        if process.log.exists():
+        if self._log.offset or process.log.exists():  # else it failed before its first record
             self._blame_the_run(f"at the end of {process.cell.name}")
         for record in self._recorder.result.cells:
             if record.name == process.cell.name:
@@ -167,49 +188,88 @@ class PlatformStage:
             return process.how_it_ended() or exc.message
         return ""
 
-    def _blame_the_run(self, when: str) -> None:
-        """Faults that came outside of any test fail the run."""
-        self._earlier += self._take()
+    def _blame_the_run(self, when: str, label: str = "") -> None:
+        """Faults that came outside of any test fail the run; without a whole log, who knows."""
         if self._within_test:
+            self._earlier += self._log.read(over=self._over())
+            self._earlier_lost = self._earlier_lost or self._log.lost
             return
-        events, self._earlier = events_of(self._earlier), []
-        said = complaints(replace(events, missing=()))
-        if said:
-            text = f"{said[0]}, outside of any test ({when})"
-            self._recorder.failure(Failure("oracle", "guest", text, log=LOG_NAME))
+        window, when = self._take(label), f"outside of any test ({when})"
+        self._blame(window.events, when)
+        if window.lost:
+            text = f"{window.lost}, {when}"
+            self._recorder.failure(Failure("infra", "guest", text, log=LOG_NAME))
 
-    def _take(self) -> list[dict[str, Any]]:
-        """The records since the last call."""
-        path = self._recorder.run_dir / LOG_NAME
-        records, self._offset = oracle.read_from(path, self._offset)
-        return records
+    def _blame(
+        self, events: PlatformEvents, when: str, expected: Expectation = NOTHING_EXPECTED
+    ) -> None:
+        for said in complaints(replace(events, missing=()), expected):
+            self._recorder.failure(Failure("oracle", "guest", f"{said}, {when}", log=LOG_NAME))
+
+    def _take(self, label: str = "") -> _Window:
+        """The log since the last call, and what was kept for a test before.
+
+        label: that of the check which it must hold.
+        """
+        earlier, self._earlier = self._earlier, []
+        lost, self._earlier_lost = self._earlier_lost, ""
+        marks: list[dict[str, Any]] = []
+
+        def records() -> Iterator[dict[str, Any]]:
+            for record in itertools.chain(earlier, self._log.read(over=self._over())):
+                if record["event"] in _MARKS:
+                    marks.append(record)
+                yield record
+
+        events = events_of(records())
+        lost = lost or self._log.lost
+        if not lost and label and label not in [mark.get("label") for mark in marks]:
+            lost = f"lacks the check {label!r}"
+        return _Window(events, tuple(marks), f"{LOG_NAME} {lost}" if lost else "")
+
+    def _over(self) -> bool:
+        """Nobody writes the log any more."""
+        return self._process is None or not self._process.alive()
 
 
-def _ended_with_its_vm(records: Sequence[Mapping[str, Any]], gone: str) -> bool:
+def _ended_with_its_vm(window: _Window, gone: str) -> bool:
     """The platform ends by itself when its VM is gone; then its log is complete."""
     if gone != "ended with status 0":
         return False
-    ends = [record["why"] for record in records if record["event"] == "client-end"]
-    stopped = any(record["event"] == "stop" for record in records)
+    ends = [mark["why"] for mark in window.marks if mark["event"] == "client-end"]
+    stopped = any(mark["event"] == "stop" for mark in window.marks)
     return stopped and "the platform ends" not in ends
 
 
-def events_of(records: Sequence[Mapping[str, Any]]) -> PlatformEvents:
-    """Records of the log (docs/platform.md) as result.json keeps them."""
-    found = oracle.judge(dict(record) for record in records)
-    blocked = [_fault(r) for r in records if r["event"] == "tlp" and r["verdict"] != "ok"]
-    faults = sorted(blocked, key=lambda fault: fault.announced)
-    transitions = [_transition(r) for r in records if r["event"] == "transition"]
-    cut = max(len(faults) - _LISTED, 0) + max(len(transitions) - _LISTED, 0)
+def events_of(records: Iterable[dict[str, Any]]) -> PlatformEvents:
+    """What records of the log (docs/platform.md) amount to, with all faults and transitions."""
+    faults: list[PlatformFault] = []
+    transitions: list[PlatformTransition] = []
+
+    def passing() -> Iterator[dict[str, Any]]:
+        for record in records:  # most are of good TLPs: none of these is kept
+            if record["event"] == "tlp" and record["verdict"] != "ok":
+                faults.append(_fault(record))
+            elif record["event"] == "transition":
+                transitions.append(_transition(record))
+            yield record
+
+    found = oracle.judge(passing())
     return PlatformEvents(
         tlps_ok=found.tlps_ok,
         tlps_blocked=found.tlps_blocked,
         unannounced=len(found.unannounced),
-        faults=tuple(faults[:_LISTED]),
+        faults=tuple(sorted(faults, key=lambda fault: fault.announced)),
         missing=tuple(MissingFault(m["tdi"], m["reason"], m["count"]) for m in found.missing),
-        transitions=tuple(transitions[:_LISTED]),
-        dropped=cut,
+        transitions=tuple(transitions),
     )
+
+
+def listed(events: PlatformEvents) -> PlatformEvents:
+    """The events as result.json keeps them: the head of each list, and how much was cut."""
+    faults, transitions = events.faults[:_LISTED], events.transitions[:_LISTED]
+    cut = len(events.faults) - len(faults) + len(events.transitions) - len(transitions)
+    return replace(events, faults=faults, transitions=transitions, dropped=cut)
 
 
 def _fault(record: Mapping[str, Any]) -> PlatformFault:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -23,6 +25,7 @@ from harness.emulator.dma_engine import Operation as Dma
 from harness.emulator.words import Reason
 from harness.errors import MachineError
 from harness.layout import REPOSITORY
+from harness.machines.platform_process import PlatformProcess
 from harness.model.kernel import Role
 from harness.model.plan import TestId, TestSelection
 from harness.model.platform import Expectation, PlatformCell
@@ -248,6 +251,119 @@ def test_a_platform_that_is_killed(stage: PlatformStage, ram: int) -> None:
     vm.close()
     stage.end()
     assert TABLE.alive() == ()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_a_lost_attempt_violated_fails_the_run(
+    stage: PlatformStage, recorder: Recorder, ram: int, killed: bool
+) -> None:
+    """The attempt is no verdict and gives way to a better one; what the platform saw stays."""
+    vm = Vm(stage, "model-A", ram)
+    stage.begin(TEST)
+    vm.announce(Reason.TDI_STATE, 1)
+    vm.dma()
+    if killed:
+        assert stage.process is not None
+        os.kill(stage.process.pid, signal.SIGKILL)
+    lost = replace(PASSED, outcome=Outcome.PASS if killed else Outcome.INFRA, reason="QEMU ended")
+    assert stage.judged(lost, SELECTION, ()).outcome is Outcome.INFRA
+    recorder.settle(PASSED)
+    (failure,) = recorder.result.failures
+    assert failure.kind == "oracle"
+    assert "nobody announced: private-page" in failure.message
+    assert failure.message.endswith("in an attempt at guest:tsm:races@model-A that was lost")
+    assert recorder.result.verdict is Verdict.FAIL
+    vm.close()
+
+
+def test_a_lost_attempt_is_blamed_for_nothing_that_is_expected(
+    stage: PlatformStage, recorder: Recorder, ram: int
+) -> None:
+    control = replace(SELECTION, expect=Expectation(faults=("private-page",)))
+    vm = Vm(stage, "model-A", ram)
+    stage.begin(TEST)
+    vm.dma()
+    lost = stage.judged(replace(PASSED, outcome=Outcome.INFRA, reason="QEMU ended"), control, ())
+    assert (lost.outcome, lost.reason) == (Outcome.INFRA, "QEMU ended")
+    assert not recorder.result.failures
+    vm.close()
+
+
+@pytest.mark.parametrize("harm", ["cut", "replaced"])
+def test_a_log_that_was_tampered_with_is_no_verdict(
+    stage: PlatformStage, recorder: Recorder, ram: int, harm: str
+) -> None:
+    log = recorder.run_dir / "platform.jsonl"
+    vm = Vm(stage, "model-A", ram)
+    stage.begin(TEST)
+    if harm == "cut":
+        os.truncate(log, 10)
+    else:
+        log.write_bytes(log.rename(log.with_suffix(".old")).read_bytes())
+    vm.dma()
+    lost = stage.judged(PASSED, SELECTION, ())
+    assert lost.outcome is Outcome.INFRA
+    what = (
+        "was cut or replaced" if harm == "cut" else "lacks the check 'end guest:tsm:races@model-A'"
+    )
+    assert lost.reason == f"platform.jsonl {what}"
+    assert not recorder.result.failures, "the next attempt decides"
+    vm.close()
+    vm = Vm(stage, "model-A", ram)
+    stage.begin(TEST)
+    assert stage.judged(PASSED, SELECTION, ()).outcome is Outcome.PASS
+    failed = replace(PASSED, outcome=Outcome.FAIL, reason="EBUSY")
+    stage.begin(TEST)
+    os.truncate(log, 10)
+    assert stage.judged(failed, SELECTION, ()).outcome is Outcome.FAIL, "it failed by itself"
+    os.truncate(log, 5)
+    stage.begin(TEST)
+    (failure,) = recorder.result.failures
+    assert (failure.kind, failure.message) == (
+        "infra",
+        "platform.jsonl was cut or replaced, outside of any test (before guest:tsm:races@model-A)",
+    )
+    vm.close()
+
+
+def fill_disk(process: PlatformProcess, log: Path) -> None:
+    """There is room for a few more bytes of the log only."""
+    limit = log.stat().st_size + 30
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+
+
+@pytest.mark.parametrize("during", ["the test", "no test"])
+def test_a_record_that_a_full_disk_cut_short(
+    stage: PlatformStage, recorder: Recorder, ram: int, during: str
+) -> None:
+    """The test it belongs to is no verdict, nor is the run if it is no test's; then all is well."""
+    log = recorder.run_dir / "platform.jsonl"
+    vm = Vm(stage, "model-A", ram)
+    stage.begin(TEST)
+    if during == "no test":
+        assert stage.judged(PASSED, SELECTION, ()).outcome is Outcome.PASS
+    process = stage.process
+    assert process is not None
+    fill_disk(process, log)
+    with contextlib.suppress(OSError, EOFError):
+        vm.dma()
+    wait_for(lambda: not process.alive(), "the platform to end")
+    assert not log.read_bytes().endswith(b"\n")
+    if during == "the test":
+        assert stage.judged(PASSED, SELECTION, ()).outcome is Outcome.INFRA
+    vm.close()
+    vm = Vm(stage, "model-A", ram)
+    stage.begin(TEST)
+    assert stage.judged(PASSED, SELECTION, ()).outcome is Outcome.PASS
+    vm.close()
+    stage.end()
+    said = [
+        (failure.kind, failure.message.partition(": ")[2]) for failure in recorder.result.failures
+    ]
+    half = "half a record, outside of any test (at the end of model-A)"
+    assert said == ([] if during == "the test" else [("infra", half)])
+    lines = [line for line in stage_log(recorder) if not line.endswith("}")]
+    assert len(lines) == 1, "half a record is all that cannot be read"
 
 
 def test_a_platform_that_hangs_is_no_answer(

@@ -15,6 +15,8 @@ from harness.errors import InfraError
 from tests.unit.emulator_rig import Rig
 
 SHARED = 0x400000
+LINE = b'{"t":1,"event":"flr","function":"tdi0"}\n'
+END = b'{"t":2,"event":"stop"}\n'
 
 
 @pytest.fixture
@@ -95,6 +97,54 @@ def test_a_torn_last_line_and_a_broken_one(log: Path) -> None:
         oracle.read(log)
     with pytest.raises(InfraError):
         oracle.read(log.parent / "missing")
+
+
+def test_a_log_is_followed_record_by_record(log: Path) -> None:
+    tail = oracle.Tail(log)
+    log.write_bytes(LINE + b'{"t":2,"eve')
+    assert [record["t"] for record in tail.read()] == [1]
+    assert not tail.lost, "the other half may still come"
+    log.write_bytes(log.read_bytes() + b'nt":"stop"}\n' + LINE)
+    assert [record["event"] for record in tail.read()] == ["stop", "flr"]
+    assert list(tail.read(over=True)) == []
+    assert not tail.lost
+
+
+def test_a_record_that_cannot_be_read_is_told_once_and_hides_no_other(log: Path) -> None:
+    tail = oracle.Tail(log)
+    log.write_bytes(LINE + b"not JSON\n" + LINE)
+    assert len(list(tail.read())) == 2
+    assert tail.lost.startswith(f"byte {len(LINE)}: not JSON")
+    assert list(tail.read()) == []
+    assert not tail.lost
+
+
+@pytest.mark.parametrize("kept", [0, 1, 10, len(LINE)])
+@pytest.mark.parametrize("added", [0, 1, 5])
+def test_a_log_that_was_cut_is_noticed(log: Path, kept: int, added: int) -> None:
+    """Also when it has grown beyond what was read since."""
+    tail = oracle.Tail(log)
+    log.write_bytes(LINE + LINE + END)
+    list(tail.read())
+    log.write_bytes((LINE + LINE + END)[:kept] + LINE * added)
+    assert list(tail.read()) == []
+    assert tail.lost == "was cut or replaced"
+    log.write_bytes(log.read_bytes() + END)
+    assert [record["event"] for record in tail.read()] == ["stop"]
+    assert not tail.lost, "told once"
+
+
+def test_half_a_record_does_not_swallow_the_next_one(log: Path) -> None:
+    """A platform that ran into a full disk, and the one after it."""
+    tail = oracle.Tail(log)
+    log.write_bytes(LINE + LINE[:9])
+    assert len(list(tail.read(over=True))) == 1
+    assert tail.lost == f"byte {len(LINE)}: half a record"
+    rig_with(log).close()
+    assert list(tail.read())
+    assert not tail.lost
+    rig_with(log).close()
+    assert b"\n\n" not in log.read_bytes()
 
 
 def test_every_line_is_flushed_at_once(log: Path) -> None:

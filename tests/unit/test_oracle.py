@@ -12,7 +12,7 @@ from harness.core.oracle import judge_events, what_was_expected
 from harness.core.verdict import verdict
 from harness.model.platform import Expectation, MissingFault, PlatformEvents, PlatformFault
 from harness.model.results import Outcome, Splat, SplatRecord, Verdict
-from harness.stages.platform import events_of
+from harness.stages.platform import events_of, listed
 from tests.unit import report_samples
 
 FAULT = PlatformFault(
@@ -46,10 +46,9 @@ def test_an_unannounced_fault_fails_whatever_the_test_says(outcome: Outcome) -> 
     )
 
 
-def test_faults_that_were_cut_from_the_list_count() -> None:
-    assert judge_events(Outcome.PASS, "", PlatformEvents(unannounced=7))[0] is Outcome.FAIL
-    events = PlatformEvents(unannounced=7, faults=(FAULT, FAULT))
-    assert judge_events(Outcome.PASS, "", events)[1].endswith("and 6 more")
+def test_all_faults_count() -> None:
+    events = PlatformEvents(unannounced=77, faults=(FAULT,) * 77)
+    assert judge_events(Outcome.PASS, "", events)[1].endswith("and 76 more")
 
 
 def test_an_announced_fault_that_did_not_happen_fails() -> None:
@@ -93,6 +92,26 @@ def test_a_negative_control_excuses_nothing_else() -> None:
     assert "private-page" in reason
 
 
+def test_a_negative_control_may_show_a_flood() -> None:
+    """Also of more faults than result.json lists."""
+    stale = [tlp(verdict="blocked", reason="not-present") for _ in range(30)]
+    events = events_of(stale)
+    assert judge_events(Outcome.PASS, "", events, CONTROL, [SPLAT]) == (Outcome.PASS, "")
+    assert (
+        what_was_expected(events, CONTROL, [])
+        == "as the plan expects: 30 platform faults not-present"
+    )
+    surprise = tlp(verdict="blocked", reason="private-page")
+    found, reason = judge_events(Outcome.PASS, "", events_of([*stale, surprise]), CONTROL, [SPLAT])
+    assert found is Outcome.FAIL
+    assert "nobody announced: private-page: T=1 read" in reason
+    assert "more" not in reason
+    other = [tlp(verdict="blocked", reason="tdi-state") for _ in range(30)]
+    both = Expectation(faults=("tdi-state", "not-present"))
+    last = tlp(verdict="blocked", reason="not-present", announced=True)
+    assert judge_events(Outcome.PASS, "", events_of([*other, last]), both) == (Outcome.PASS, "")
+
+
 def test_a_negative_control_may_skip() -> None:
     assert judge_events(Outcome.SKIP, "no switch", QUIET, CONTROL) == (Outcome.SKIP, "no switch")
 
@@ -134,7 +153,10 @@ def test_records_become_events() -> None:
 
 def test_a_flood_is_cut_and_counted() -> None:
     records = [tlp(verdict="blocked", reason="private-page") for _ in range(1000)]
-    events = events_of(records)
-    assert events.unannounced == 1000
+    records.append(tlp(verdict="blocked", reason="tdi-state", announced=True))
+    whole = events_of(records)
+    assert (len(whole.faults), whole.dropped) == (1001, 0)
+    events = listed(whole)
+    assert (events.unannounced, events.tlps_blocked) == (1000, 1001)
     assert len(events.faults) == 25
-    assert events.dropped == 975
+    assert events.dropped == 976
