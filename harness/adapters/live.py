@@ -61,7 +61,8 @@ class LiveRecord:
                 self._save()
 
     def remove_process(self, pid: int) -> None:
-        with self._guard:
+        """Never raises: a process that ended does no harm in the record."""
+        with self._guard, contextlib.suppress(StorageError):
             if self._processes.pop(pid, None) is not None:
                 self._save()
 
@@ -76,7 +77,8 @@ class LiveRecord:
         with self._guard:
             for path in self._paths:
                 _remove(Path(path))
-            self._file.unlink(missing_ok=True)
+            for file in (self._file, self._file.with_suffix(".tmp")):  # the latter on a full disk
+                file.unlink(missing_ok=True)
             self._lock.release()
             Path(self._lock.lock_file).unlink(missing_ok=True)
 

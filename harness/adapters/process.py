@@ -17,7 +17,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -68,17 +68,20 @@ class Child:
         return self.popen.poll() is None
 
     def end(self, grace_s: float = _GRACE_S) -> int:
-        """Terminate the group, kill it after `grace_s`; the return code. Idempotent."""
-        if self.popen.poll() is None:
-            _signal_group(self.pid, signal.SIGTERM)
-            try:
-                self.popen.wait(grace_s)
-            except subprocess.TimeoutExpired:
-                _signal_group(self.pid, signal.SIGKILL)
-                self.popen.wait()
-        # descendants may outlive the leader of the group
-        _signal_group(self.pid, signal.SIGKILL)
-        self._table.forget(self)
+        """Terminate the group, kill it after `grace_s`; the return code. Idempotent.
+
+        An interrupt of the wait kills at once, and then passes through.
+        """
+        try:
+            if self.popen.poll() is None:
+                _signal_group(self.pid, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.popen.wait(grace_s)
+        finally:
+            # descendants may outlive the leader of the group
+            _signal_group(self.pid, signal.SIGKILL)
+            self.popen.wait()
+            self._table.forget(self)
         return int(self.popen.returncode)
 
     def wait(self, timeout_s: float) -> int | None:
@@ -148,11 +151,17 @@ class ProcessTable:
             self.on_end(child.pid)
 
     def end_all(self) -> None:
-        """End every child, the last started first."""
+        """End every child, the last started first. The first problem is raised after the last."""
         with self._lock:
             children = list(self._children.values())
+        problems: list[BaseException] = []
         for child in reversed(children):
-            child.end()
+            try:
+                child.end()
+            except BaseException as exc:  # an interrupt too: the others have to end
+                problems.append(exc)
+        if problems:
+            raise problems[0]
 
     def alive(self) -> tuple[int, ...]:
         with self._lock:
@@ -165,6 +174,24 @@ def ignore_pid(pid: int) -> None:
 
 
 TABLE = ProcessTable()
+
+
+@contextlib.contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP during the block come when it is over, as one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no handler runs here
+        return
+    came: list[int] = []
+    signums = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {s: signal.signal(s, lambda signum, _: came.append(signum)) for s in signums}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _signal_group(pgid: int, signum: int) -> None:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from harness import __version__, layout
 from harness.adapters import live, system_packages
-from harness.adapters.process import TABLE, Interrupted, ignore_pid
+from harness.adapters.process import TABLE, Interrupted, ignore_pid, interrupts_later
 from harness.adapters.store import ArtifactStore
 from harness.core.known import expired_notes
 from harness.core.pins import PinBook
@@ -124,13 +124,18 @@ class MainJob:
         except UserError as exc:
             user_error = exc
         finally:
-            TABLE.end_all()
             try:
-                reports.write_all(self.recorder, self._options, self._progress)
+                with interrupts_later():
+                    TABLE.end_all()
             finally:
-                # a process started after this run must not bring its record back to life
-                TABLE.on_start = TABLE.on_end = ignore_pid
-                self._live.close()
+                TABLE.stopping.clear()  # reports, and the next run of this process, may start some
+                try:
+                    reports.write_all(self.recorder, self._options, self._progress)
+                finally:
+                    with interrupts_later():
+                        # a process started after this run must not bring its record back to life
+                        TABLE.on_start = TABLE.on_end = ignore_pid
+                        self._live.close()
         if user_error is not None:
             raise user_error
 

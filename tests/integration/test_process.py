@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import psutil
 import pytest
 
 from harness.adapters import live, process
-from harness.errors import InfraError
+from harness.errors import InfraError, StorageError
 
 
 def test_output_of_both_streams_and_status() -> None:
@@ -79,6 +81,69 @@ def test_a_stubborn_child_is_killed() -> None:
     child = process.TABLE.start(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"])
     time.sleep(0.2)
     assert child.end(grace_s=0.3) == -signal.SIGKILL
+
+
+STUBBORN = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]
+
+
+def stubborn(table: process.ProcessTable) -> process.Child:
+    """A child that has to be killed."""
+    child = table.start(STUBBORN, stdout=subprocess.PIPE)
+    assert child.popen.stdout is not None
+    with child.popen.stdout:
+        child.popen.stdout.readline()
+    return child
+
+
+def interrupted_after(seconds: float, signum: int = signal.SIGINT) -> threading.Timer:
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signum))
+    timer.start()
+    return timer
+
+
+def test_a_wait_for_the_end_that_is_interrupted_kills() -> None:
+    table = process.ProcessTable()
+    child = stubborn(table)
+    interrupted_after(0.3)
+    with pytest.raises(KeyboardInterrupt):
+        child.end(grace_s=60)
+    assert child.popen.returncode == -signal.SIGKILL
+    assert table.alive() == ()
+
+
+def test_a_problem_with_one_child_spares_no_other() -> None:
+    table = process.ProcessTable()
+    children = [table.start(["sleep", "300"]) for _ in range(3)]
+
+    def forget(pid: int) -> None:
+        raise StorageError(f"pid {children.index(next(c for c in children if c.pid == pid))}")
+
+    table.on_end = forget
+    with pytest.raises(StorageError, match="pid 2"):
+        table.end_all()
+    assert table.alive() == ()
+    assert not any(child.alive() for child in children)
+
+
+def test_interrupts_come_later_but_come() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), process.interrupts_later():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("clean-up")
+    assert done == ["clean-up"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with process.interrupts_later():
+        pass
+
+
+def test_a_record_on_a_full_disk_does_not_hinder_the_end_of_a_process(tmp_path: Path) -> None:
+    record = live.LiveRecord(tmp_path, "run")
+    record.add_process(os.getpid())
+    shutil.rmtree(tmp_path / "live")  # nothing can be written there any more
+    record.remove_process(os.getpid())
+    with pytest.raises(StorageError):
+        record.add_process(os.getpid())
 
 
 def test_the_next_run_clears_up_after_a_killed_one(tmp_path: Path) -> None:

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
+import signal
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +17,7 @@ from typing import Any, cast
 import pytest
 
 from harness import cli, commands
+from harness.adapters.process import TABLE
 from harness.core.attribution import attribute
 from harness.core.machine_end import EndReport
 from harness.core.splat import find_splats, load_rules
@@ -182,6 +187,27 @@ class Played:
     @property
     def verdict(self) -> Verdict:
         return self.job.recorder.result.verdict
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_run_ends_its_processes(tmp_path: Path, signum: int) -> None:
+    """All of them end, the reports are written, no record stays; then it is an interrupt."""
+    job = Played(tmp_path).job
+    stubborn = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]
+    with (
+        pytest.raises(KeyboardInterrupt),
+        cli._termination_as_interrupt(),
+        job.opened(),
+    ):
+        children = [TABLE.start(stubborn) for _ in range(2)]
+        TABLE.stopping.set()  # as after a signal while disks are made
+        time.sleep(0.3)
+        threading.Timer(0.5, os.kill, (os.getpid(), signum)).start()
+    assert not any(child.alive() for child in children)
+    assert TABLE.alive() == ()
+    assert not TABLE.stopping.is_set()
+    assert (job.recorder.run_dir / "report.html").exists()
+    assert not list((tmp_path / "cache" / "live").iterdir())
 
 
 def test_a_pass_is_run_once(tmp_path: Path) -> None:
