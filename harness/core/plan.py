@@ -179,7 +179,9 @@ def _selection(table: Table, topology: Topology) -> TestSelection:
     if timeout <= 0:
         raise table.error("timeout_s", "expected more than 0")
     tests = table.get("tests", list, "a list of test names", ["*"])
-    if tests and all(str(pattern).startswith("!") for pattern in tests):
+    if not tests:
+        raise table.error("tests", "names nothing to run: leave the key out for all")
+    if all(str(pattern).startswith("!") for pattern in tests):
         raise table.error("tests", 'leaves out, but names nothing to run: add "*"')
     return TestSelection(
         role=role,
@@ -268,9 +270,9 @@ def choose_tests(
 ) -> tuple[tuple[TestId, TestSelection], ...]:
     """The tests to run, in plan order, cell by cell of the platform's matrix.
 
-    built: per role, "collection:test" lines as installed. A test named in the plan that was not
-    built is chosen all the same: it then ends as MISSING, never silently dropped. Roles absent from
-    `built` are not part of this run.
+    built: per role, "collection:test" lines as installed. A name or pattern of the plan to which
+    nothing that was built answers is chosen as it stands: it then ends as MISSING, never silently
+    dropped. Roles absent from `built` are not part of this run.
     """
     chosen: dict[TestId, TestSelection] = {}
     for selection in plan.selections:
@@ -289,20 +291,26 @@ def choose_tests(
 
 def names_test(selection: TestSelection, program: str) -> bool:
     """Whether the selection's patterns name a program. "!pattern" takes out what others name."""
-    out = [pattern[1:] for pattern in selection.tests if pattern.startswith("!")]
     wanted = [pattern for pattern in selection.tests if not pattern.startswith("!")]
-    named = any(fnmatchcase(program, pattern) for pattern in wanted)
-    return named and not any(fnmatchcase(program, pattern) for pattern in out)
+    return _named(program, wanted) and not _named(program, _left_out(selection))
+
+
+def _left_out(selection: TestSelection) -> list[str]:
+    return [pattern[1:] for pattern in selection.tests if pattern.startswith("!")]
+
+
+def _named(program: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(program, pattern) for pattern in patterns)
 
 
 def _names(selection: TestSelection, built: Iterable[str]) -> Iterable[str]:
-    """The tests that a selection's patterns name, and those that it names outright."""
+    """The tests that a selection names, and those of its patterns that match nothing built."""
     available = [
         line.split(":", 1)[1] for line in built if line.split(":", 1)[0] == selection.collection
     ]
+    out = _left_out(selection)
     for pattern in selection.tests:
-        if pattern.startswith("!"):
-            continue
-        names = [n for n in available if fnmatchcase(n, pattern) and names_test(selection, n)]
-        literal = not any(char in pattern for char in "*?[")
-        yield from names or ([pattern] if literal else [])
+        if not pattern.startswith("!"):
+            # left out afterwards: a pattern that names only what "!" takes out is not missing
+            found = [name for name in available if fnmatchcase(name, pattern)] or [pattern]
+            yield from (name for name in found if not _named(name, out))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ topology = "pair"
 role = "guest"
 collection = "tsm"
 """
+
+
+BENCH = PLANS.parents[1] / "tests" / "bench" / "one_test.toml"
+
+
+def programs() -> list[str]:
+    """The test programs that the Makefile of kselftests/tsm names."""
+    makefile = (PLANS.parents[1] / "kselftests" / "tsm" / "Makefile").read_text()
+    return re.findall(
+        r"^(?:TEST_PROGS :|TEST_GEN_PROGS \+|TDI_PROGS [:+])= ([\w.]+)$", makefile, re.M
+    )
 
 
 def refused(text: str) -> UserError:
@@ -141,6 +153,46 @@ def test_a_pattern_leaves_out() -> None:
     chosen = [str(test) for test, _ in choose_tests(plan, BUILT, None)]
     assert chosen == ["guest:tsm:dma_freeze", "guest:tsm:gone"]
     assert "names nothing to run" in refused(MINIMAL + 'tests = ["!tsm_class"]\n').message
+
+
+def test_an_empty_list_of_tests_is_refused() -> None:
+    assert "names nothing to run" in refused(MINIMAL + "tests = []\n").message
+
+
+@pytest.mark.parametrize(
+    ("tests", "names"),
+    [
+        (["racse*", "dma_*"], ["racse*", "dma_freeze"]),
+        (["racse?"], ["racse?"]),
+        (["*", "!dma_*", "!tsm_*"], []),  # everything is left out on purpose
+        (["dma_*", "tsm_class", "!dma_freeze"], ["tsm_class"]),
+        (["dma_freeze", "!dma_*", "tsm_class"], ["tsm_class"]),
+        (["gone", "!gone", "tsm_class"], ["tsm_class"]),
+    ],
+)
+def test_a_pattern_that_names_nothing_is_kept(tests: list[str], names: list[str]) -> None:
+    plan = parse_plan(f"{MINIMAL}tests = {tests}\n", "", "")
+    chosen = [test.test for test, _ in choose_tests(plan, BUILT, None)]
+    assert chosen == names
+
+
+def test_a_collection_without_any_program_is_kept_unless_it_is_not_asked_for() -> None:
+    plan = parse_plan(MINIMAL.replace('"tsm"', '"tms"') + MINIMAL[MINIMAL.index("[[") :], "", "")
+    chosen = [str(test) for test, _ in choose_tests(plan, BUILT, None)]
+    assert chosen == ["guest:tms:*", "guest:tsm:dma_freeze", "guest:tsm:tsm_class"]
+    (only, _), *more = choose_tests(plan, BUILT, parse_expression("freeze"))
+    assert (str(only), more) == ("guest:tsm:dma_freeze", [])
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(PLANS.glob("*.toml")), BENCH], ids=lambda path: Path(path).stem
+)
+def test_no_pattern_of_our_own_plans_is_missing(path: Path) -> None:
+    plan = parse_plan(path.read_text(), str(path), path.stem)
+    tsm = [f"tsm:{name}" for name in programs()]
+    built = [*tsm, "iommu:iommufd", "size:get_size"]
+    for test, _ in choose_tests(plan, dict.fromkeys(Role, built), None):
+        assert f"{test.collection}:{test.test}" in built
 
 
 def test_a_named_test_that_was_not_built_is_kept() -> None:

@@ -39,7 +39,7 @@ tests = ["dma_freeze"]
 [[tests]]
 role = "guest"
 collection = "iommu"
-tests = []
+tests = ["*", "!*"]
 """
 
 
