@@ -171,7 +171,7 @@ def _execute(
     finally:
         progress.close()
     run_dir = job.recorder.run_dir
-    if verb is not None and not result.failures:
+    if verb is not None and not result.failures and all(s.expected for s in result.splats):
         print(f"done; records are in {run_dir}")
         return 0
     paths = {name: str(run_dir / file) for name, file in FILES.items()}
@@ -297,7 +297,7 @@ def report(arguments: argparse.Namespace, command: Sequence[str]) -> int:
 
 
 def compare(arguments: argparse.Namespace, command: Sequence[str]) -> int:
-    """What changed from run A to run B; 1 when B has failures that A had not."""
+    """What changed from run A to run B; 1 when B is worse."""
     from harness.stages import history  # noqa: PLC0415
 
     del command
@@ -305,7 +305,9 @@ def compare(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     after = history.find(arguments.b, arguments.runs_dir)
     rows = comparison.compare(before, after)
     print("\n".join(comparison.render(rows)))
-    return 1 if any(row.change.regression for row in rows) else 0
+    if after.verdict is not before.verdict:
+        print(f"verdict: {before.verdict} -> {after.verdict}")
+    return 1 if comparison.worse(before, after, rows) else 0
 
 
 def history(arguments: argparse.Namespace, command: Sequence[str]) -> int:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.core.select import parse_expression
-from harness.model.results import Change, Outcome, RunResult, TestResult
+from harness.model.results import Change, Outcome, RunResult, TestResult, Verdict
 
-__all__ = ["CaseChange", "CaseKey", "Change", "Seen", "cases", "compare", "render"]
+__all__ = ["CaseChange", "CaseKey", "Change", "Seen", "cases", "compare", "render", "worse"]
 
 
 class CaseKey(NamedTuple):
@@ -42,6 +42,11 @@ class CaseChange:
     after: Outcome | None
     reason: str = ""
 
+    @property
+    def became_flaky(self) -> bool:
+        """Flaky, and good before (or not there)."""
+        return self.after is Outcome.FLAKY and (self.before is None or self.before.good)
+
 
 class Seen(NamedTuple):
     """The result of one case in one run."""
@@ -63,6 +68,18 @@ def compare(before: RunResult, after: RunResult) -> tuple[CaseChange, ...]:
         rows.append(CaseChange(key, _change(was, now), was, now, second.reason if second else ""))
     order = {change: rank for rank, change in enumerate(Change)}
     return tuple(sorted(rows, key=lambda row: (order[row.change], row.key)))
+
+
+def worse(before: RunResult, after: RunResult, rows: Iterable[CaseChange]) -> bool:
+    """Whether `after` is the worse run: by a case (rows: of compare()), or by a failure of the run
+    itself. A case that became flaky counts, unless the plan excuses it.
+    """
+    failed = after.verdict is Verdict.FAIL
+    if failed and before.verdict is not Verdict.FAIL:
+        return True
+    # a run that did not fail excused what was flaky in it, also where the history forgot the plan
+    flaky_counts = failed and not after.flaky_passes
+    return any(row.change.regression or (flaky_counts and row.became_flaky) for row in rows)
 
 
 def _asked(before: RunResult, after: RunResult) -> dict[CaseKey, Seen]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from harness.core.case_history import matching, render_cases, render_runs
 from harness.errors import UserError
 from harness.model.options import RunOptions
 from harness.model.plan import RepeatPolicy
+from harness.model.results import Verdict
 from harness.report import json_report
 from tests.unit.test_baseline import case, run
 
@@ -111,6 +113,16 @@ def test_compare_reads_a_run_whose_directory_is_gone(
     assert "MISSING" in out
     assert harness("compare", "day2", "day3", *where) == 0
     assert harness("compare", "day2", "day9", *where) == 64
+
+
+def test_compare_tells_a_failure_that_belongs_to_no_case(
+    runs_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = replace(RUNS[2], run_id="day4", verdict=Verdict.FAIL)
+    (runs_dir / "day4").mkdir()
+    json_report.write(runs_dir / "day4" / "result.json", worse)
+    assert harness("compare", "day3", "day4", "--runs-dir", str(runs_dir)) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "verdict: pass -> fail"
 
 
 def options(*arguments: str) -> RunOptions:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.core.compare import CaseKey, Change, compare, render
+from harness.core.compare import CaseKey, Change, compare, render, worse
 from harness.model.results import Outcome, RunResult, SubtestResult, TestResult, Verdict
 
 
@@ -146,3 +146,33 @@ def test_rendered_rows() -> None:
 
 def test_two_empty_runs() -> None:
     assert render(compare(run(), run())) == ["no test in either run"]
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "verdicts", "excused", "expected"),
+    [
+        ("pass", "pass", "pass pass", False, False),
+        ("pass", "fail", "pass fail", False, True),
+        ("fail", "fail", "fail fail", False, False),
+        ("pass", "flaky", "pass fail", False, True),
+        ("pass", "flaky", "fail fail", False, True),
+        ("flaky", "flaky", "fail fail", False, False),
+        ("fail", "flaky", "fail fail", False, False),
+        ("flaky", "pass", "fail pass", False, False),
+        ("pass", "flaky", "fail fail", True, False),
+        # the history does not keep the excuse, but such a run could not have passed without it
+        ("pass", "flaky", "pass pass", False, False),
+        # a splat between the tests, a kernel that did not boot
+        ("pass", "pass", "pass fail", False, True),
+        ("pass", "pass", "infra fail", False, True),
+        ("pass", "pass", "fail fail", False, False),
+        ("pass", "pass", "pass infra", False, False),
+    ],
+)
+def test_what_makes_a_run_worse(
+    was: str, now: str, verdicts: str, excused: bool, expected: bool
+) -> None:
+    first, second = (Verdict(word) for word in verdicts.split())
+    before = replace(run(result(was)), verdict=first)
+    after = replace(run(result(now)), verdict=second, flaky_passes=excused)
+    assert worse(before, after, compare(before, after)) is expected
