@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.core.call_trace import TraceReader, guilty_frame, plain_function
@@ -27,7 +27,7 @@ from harness.core.console_text import (
 from harness.core.splat_rules import Rule, RuleSet, load_rules
 from harness.model.results import Splat
 
-__all__ = ["excerpt", "find_splats", "fingerprint", "load_rules", "normalise", "to_json"]
+__all__ = ["excerpts", "find_splats", "fingerprint", "load_rules", "normalise", "to_json"]
 
 _MAX_OPEN = 8
 _MAX_TITLE_INPUT = 512  # the patterns of normalise() are quadratic in one long word
@@ -130,21 +130,26 @@ def to_json(splats: Sequence[Splat]) -> dict[str, list[dict[str, str | int | boo
     }
 
 
-def excerpt(data: bytes, splat: Splat, max_lines: int = 400) -> str:
-    """The raw lines of a splat, decoded with replacement, without carriage returns."""
-    start = 0
-    for _ in range(splat.start_line - 1):
-        start = data.find(b"\n", start) + 1
-        if start == 0:
-            return ""
+def excerpts(data: bytes, splats: Iterable[Splat], max_lines: int = 400) -> Iterator[str]:
+    """The raw lines of each splat, decoded with replacement, without carriage returns.
+
+    splats: by first line, as find_splats gives them: one pass over the log is enough for all.
+    """
+    at, line = 0, 1
+    for splat in splats:
+        while line < splat.start_line and at < len(data):
+            at = line_bounds(data, at)[1] + 1
+            line += 1
+        yield _lines(data, at, min(splat.end_line - splat.start_line + 1, max_lines))
+
+
+def _lines(data: bytes, start: int, count: int) -> str:
     found: list[str] = []
-    for _ in range(min(splat.end_line - splat.start_line + 1, max_lines)):
+    while len(found) < count and start < len(data):
         begin, end = line_bounds(data, start)
         raw = data[begin : min(end, begin + MAX_LINE_BYTES)]
         found.append(raw.decode("utf-8", "replace").replace("\r", ""))
         start = end + 1
-        if start > len(data):
-            break
     return "\n".join(found)
 
 

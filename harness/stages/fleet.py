@@ -22,7 +22,8 @@ from harness.core.attribution import attribute
 from harness.core.machine_end import EndReport
 from harness.core.pins import qemu_line
 from harness.core.plan import all_cells
-from harness.core.splat import excerpt, find_splats
+from harness.core.splat import find_splats
+from harness.core.splat_records import not_recorded, records
 from harness.core.splat_rules import RuleSet
 from harness.errors import HarnessError, InfraError, KernelError, MachineError
 from harness.machines.lab import LabMachine
@@ -34,7 +35,7 @@ from harness.model.machine import Accel, BootFailure, MachineEnd
 from harness.model.options import RunOptions
 from harness.model.plan import Topology
 from harness.model.progress import Progress
-from harness.model.results import Failure, MachineRecord, Outcome, SplatRecord, TestResult
+from harness.model.results import Failure, MachineRecord, Outcome, TestResult
 from harness.stages import selftest
 from harness.stages.platform import PlatformStage
 from harness.stages.provision import Provisions
@@ -396,16 +397,9 @@ class Fleet:
     def _scan(self, role: Role, machine: AnyMachine) -> None:
         """Splats outside of any test: those within tests were recorded with their test."""
         data = machine.console.read() if machine.console.path.exists() else b""
-        known = {
-            (record.machine, record.splat.start_line) for record in self._recorder.result.splats
-        }
-        found = attribute(data, find_splats(data, self._rules), self.token)
-        self._recorder.splats(
-            tuple(
-                SplatRecord(
-                    machine.name, role.value, test.partition(":")[2], splat, excerpt(data, splat)
-                )
-                for splat, test in found
-                if (machine.name, splat.start_line) not in known
-            )
+        found = (
+            (splat, test.partition(":")[2])
+            for splat, test in attribute(data, find_splats(data, self._rules), self.token)
         )
+        new = not_recorded(found, self._recorder.result.splats, machine.name)
+        self._recorder.splats(records(data, new, (machine.name, role.value)))

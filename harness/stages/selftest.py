@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.adapters import pack
-from harness.core import attribution, ktap, splat
+from harness.core import attribution, ktap, splat, splat_records
 from harness.core.known import expect_known
 from harness.core.splat_rules import RuleSet
 from harness.core.verdict import judge, was_running
@@ -238,16 +238,13 @@ def splats_between(
         text = file.read(console[1] - console[0])
         file.seek(0)
         first_line = file.read(console[0]).count(b"\n")
+    name = str(test).partition(":")[2]
+    found = ((one, name) for one in splat.find_splats(text, rules))
     return tuple(
-        SplatRecord(
-            machine=machine.name,
-            role=machine.role.value,
-            test=str(test).partition(":")[2],
-            splat=_shift(found, first_line),
-            text=splat.excerpt(text, found),
-            expected=found.kind in expected,
+        replace(record, splat=_shift(record.splat, first_line))
+        for record in splat_records.records(
+            text, found, (machine.name, machine.role.value), expected
         )
-        for found in splat.find_splats(text, rules)
     )
 
 

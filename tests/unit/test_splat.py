@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from harness.core.call_trace import decode
-from harness.core.splat import excerpt, find_splats, fingerprint, load_rules, normalise, to_json
+from harness.core.splat import excerpts, find_splats, fingerprint, load_rules, normalise, to_json
 from harness.errors import UserError
+from harness.model.results import Splat
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parent / "data" / "splat"
@@ -194,7 +195,7 @@ def test_fingerprint_tells_defects_apart() -> None:
 def test_excerpt_is_the_raw_lines() -> None:
     data = (DATA / "kasan.log").read_bytes()
     (splat,) = find_splats(data, RULES)
-    text = excerpt(data, splat)
+    (text,) = excerpts(data, [splat])
     assert text.splitlines()[0].endswith("=" * 66)
     assert text.splitlines()[-1].endswith("=" * 66)
     assert "Freed by task 412" in text
@@ -203,7 +204,16 @@ def test_excerpt_is_the_raw_lines() -> None:
 
 def test_excerpt_of_another_log_is_empty() -> None:
     (splat,) = find_splats((DATA / "kasan.log").read_bytes(), RULES)
-    assert excerpt(b"", splat) == ""
+    assert list(excerpts(b"", [splat])) == [""]
+
+
+def test_excerpts_of_several_splats_may_overlap() -> None:
+    data = b"".join(b"line %d\r\n" % number for number in range(1, 11))
+    spans = [(2, 9), (4, 4), (4, 5), (10, 10), (11, 12)]
+    splats = [Splat("warn", "t", "f", first, last) for first, last in spans]
+    assert [text.replace("line ", "").split("\n") for text in excerpts(data, splats, 3)] == [
+        ["2", "3", "4"], ["4"], ["4", "5"], ["10"], [""],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
