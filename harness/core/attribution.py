@@ -9,8 +9,10 @@ Around each test the machine writes two markers through /dev/kmsg, and so to its
 The words are: begin or end, key of the test, number of the attempt, and an HMAC of these three
 keyed with a token of the run.
 
-A test can read the markers in the kernel log, but cannot make one for another test, nor the end of
-its own, since it never learns the token. A begin marker that was seen before counts only once.
+A test can read the markers in the kernel log, but cannot make one for another test, since it never
+learns the token, nor the end of its own: until the test is over, that stands nowhere but in the
+memory of the shell around it (stages/selftest.py), which the test, being root, would have to search
+on purpose. A begin marker that was seen before counts only once.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from harness.adapters import pack
 from harness.core import attribution, ktap, splat, splat_records
+from harness.core.console_text import last_lines
 from harness.core.known import expect_known
 from harness.core.splat_rules import RuleSet
 from harness.core.verdict import judge, was_running
@@ -101,8 +102,12 @@ def install(
     return tuple(line for line in listed if line.replace(":", "/", 1) not in unwanted)
 
 
-def command(test: TestId, markers: tuple[str, str], nonce: str, timeout_s: float) -> str:
-    """The shell command that runs one program on a machine. nonce: marks its status line."""
+def script(test: TestId, markers: tuple[str, str], nonce: str, timeout_s: float) -> str:
+    """What a shell reads from stdin to run one program on a machine. nonce: marks its status line.
+
+    From stdin, not from an argument: any process can read those, and the program must know neither
+    its end marker nor the nonce. It is one command, so it is read whole before the program starts.
+    """
     name = shlex.quote(f"{test.collection}:{test.test}")
     begin, end = (shlex.quote(f"<5>{marker}") for marker in markers)
     # through cat: runner.sh appends to /dev/stdout, and sshd's socket cannot be opened by name
@@ -113,7 +118,7 @@ echo {begin} > /dev/kmsg
 status=$?
 echo {end} > /dev/kmsg
 echo
-echo "{nonce} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)") 2>&1 | cat
+echo "{nonce} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)") < /dev/null 2>&1 | cat
 """
 
 
@@ -192,9 +197,10 @@ def _execute(
         attribution.begin_marker(str(test), settings.token, begin),
         attribution.end_marker(str(test), settings.token, begin),
     )
-    script = command(test, markers, nonce, timeout_s)
+    text = script(test, markers, nonce, timeout_s)
     _mark(settings.beside, markers[0])
-    result = machine.run(script, timeout_s=timeout_s + _GRACE_S * settings.speed)
+    limit_s = timeout_s + _GRACE_S * settings.speed
+    result = machine.run("exec sh", timeout_s=limit_s, stdin=text.encode())
     output, status, taint = _split_status(result.stdout, nonce)
     end, what = MachineEnd.ALIVE, ""
     lines: tuple[str, ...] = ()
@@ -274,14 +280,21 @@ def _judge(
     if ran.result.timed_out:
         return Outcome.TIMEOUT, f"no end after {ran.result.duration_s:.0f} s{doing}", subtests
     if ran.status is None:
-        why = "it ended the SSH connection that it ran under; the machine lives"
-        return Outcome.FAIL, why, subtests
+        return Outcome.FAIL, _why_no_status(ran), subtests
     surprising = [record for record in splats if not record.expected]
     outcome, reason = judge(report, ran.status, surprising)
     tainted = attribution.grave_taint(*ran.taint)
     if outcome.good and tainted and not splats:
         return Outcome.FAIL, f"new taint without a splat on the console: {tainted[0]}", subtests
     return outcome, reason, subtests
+
+
+def _why_no_status(ran: _Ran) -> str:
+    """Of a machine that lives."""
+    if ran.result.lost:
+        return "it ended the SSH connection that it ran under; the machine lives"
+    said = "".join(last_lines(ran.output, 1)) or "nothing"
+    return f"the runner gave no status; the last line of output: {said}"
 
 
 def _write_log(run_dir: Path, machine: str, test: TestId, output: bytes) -> str:

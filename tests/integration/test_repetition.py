@@ -57,7 +57,10 @@ class PlayedConsole:
 
 
 class PlayedMachine:
-    """Each command gets the next answer: KTAP text, "panic", "qemu" (it dies), or an error."""
+    """Each command gets the next answer: KTAP text, an error, or what became of it.
+
+    That is "panic", "qemu" (it dies), "lost" (the connection) or "no tree" (of kselftests).
+    """
 
     name = "guest"
     role = Role.GUEST
@@ -67,16 +70,18 @@ class PlayedMachine:
         self.boot = boot
         self._answer = answer
 
-    def run(self, command: str, *, timeout_s: float) -> ExecResult:
+    def run(self, command: str, *, timeout_s: float, stdin: bytes) -> ExecResult:
         del timeout_s
         if isinstance(self._answer, Exception):
             raise self._answer
-        if self._answer in ("panic", "qemu"):
+        if self._answer in ("panic", "qemu", "lost"):
             return ExecResult(command, None, b"", b"", 1.0, lost=True)
+        if self._answer == "no tree":
+            return ExecResult(command, 0, b"sh: 1: cd: can't cd to /opt\n\n", b"", 1.0)
         text, _, said = self._answer.partition("|")
         with self.console.path.open("a") as file:
             file.write(said)
-        nonce = _NONCE.findall(command)[0]
+        nonce = _NONCE.findall(stdin.decode())[0]
         status = 1 if "not ok" in text else 0
         output = f"{text}\n{nonce} status={status} taint=0,0\n".encode()
         return ExecResult(command, 0, output, b"", 1.0)
@@ -84,6 +89,8 @@ class PlayedMachine:
     def report(self) -> EndReport:
         if self._answer == "qemu":
             return EndReport(MachineEnd.QEMU_DIED, "QEMU died", ())
+        if self._answer in ("no tree", "lost"):
+            return EndReport(MachineEnd.ALIVE, "alive", ())
         return EndReport(MachineEnd.PANIC, "kernel panic in tdi_lock", ("last words",))
 
 
@@ -263,6 +270,22 @@ def test_a_crash_is_repeated_and_keeps_its_last_lines(tmp_path: Path) -> None:
     assert found.outcome is Outcome.FLAKY
     assert found.reason == "attempt 1: crash: kernel panic in tdi_lock; attempt 2 passed"
     assert found.last_lines == ("last words",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("lost", "it ended the SSH connection that it ran under; the machine lives"),
+        (
+            "no tree",
+            "the runner gave no status; the last line of output: sh: 1: cd: can't cd to /opt",
+        ),
+    ],
+)
+def test_why_there_is_no_status(tmp_path: Path, answer: str, reason: str) -> None:
+    played = Played(tmp_path, "--repeat", "0")
+    played.play(answer)
+    assert (played.result().outcome, played.result().reason) == (Outcome.FAIL, reason)
 
 
 @pytest.mark.parametrize(("option", "boots"), [("0", 1), ("3", 4)])
