@@ -11,6 +11,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from harness.model.results import RunResult
 from harness.report.text import one_line
@@ -18,6 +19,7 @@ from harness.report.text import one_line
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _PATHS = ("--tree", "--tarball", "--lab")
 _OURS = ("--runs-dir", "--pins")
+FLAGS = ("--keep", "--allow-differences")  # the options of run, build and boot without a value
 
 _HEAD = """\
 #!/bin/sh
@@ -89,10 +91,9 @@ def render(
 
     args: the arguments after the program's name, as the user gave them.
     harness_commit: commit of the harness, with "-dirty" when it had local changes; "" if unknown.
-    files: argument value as the user gave it (a plan, a series) -> path of its copy relative to the
-    run directory, e.g. {"/home/me/v2": "series/guest/v2"}. An argument that is a key, or ends in
-    "=key", is pointed at the copy.
-    pins: of the run (core/pins.py). plan: the copy of a plan that the arguments do not name.
+    files: path of a series -> path of its copy relative to the run directory, e.g.
+    {"/home/me/v2": "series/guest/v2"}. plan: the copy of the plan, likewise; it takes the place of
+    the one that the arguments name, if any. pins: of the run (core/pins.py).
     cwd: where the run was started; relative paths of trees, tarballs and labs are meant from there.
     """
     arguments = _absolute(_without(args, _OURS), cwd)
@@ -102,7 +103,13 @@ def render(
     pin = bool(tree) and _COMMIT.fullmatch(commit) is not None
     if pin:
         arguments = _without(arguments, ("--ref",))
-    words = [_word(argument, files, tree if pin else "") for argument in arguments]
+    at = _plan_at(arguments)
+    words = [
+        _word(option, argument, files, tree if pin else "")
+        for option, argument in pairwise(["", *arguments])
+    ]
+    if plan and words:
+        words[at or 1 : at + 1] = [f'"$here"/{shlex.quote(plan)}']
     text = _HEAD.format(
         run_id=_comment(result.run_id),
         version=_comment(result.harness_version),
@@ -116,8 +123,7 @@ def render(
     if pins:
         text += _PINS.format(pins=json.dumps(dict(pins), indent=1))
         rest += ['--pins "$pins"', "${REPRODUCE_ANYWAY:+--allow-differences}"]
-    copy = [f'"$here"/{shlex.quote(plan)}'] if plan and words[:1] else []
-    lines = ['"$harness"', *words[:1], *copy, *rest]
+    lines = ['"$harness"', *words[:1], *rest]
     return text + _RUN.format(command=" \\\n    ".join(lines))
 
 
@@ -176,15 +182,31 @@ def _option(args: Sequence[str], name: str) -> str:
     return value
 
 
-def _word(argument: str, files: Mapping[str, str], tree: str) -> str:
-    """One argument as a shell word, pointed at the copy or at the pinned tree."""
-    if tree and argument in (tree, f"--tree={tree}"):
-        return argument[: -len(tree)] + '"$pinned"'
-    for original in sorted(files, key=len, reverse=True):
-        prefix = argument[: -len(original)] if original else ""
-        if original and argument.endswith(original) and (not prefix or prefix.endswith("=")):
-            copy = shlex.quote(files[original])
-            return (shlex.quote(prefix) if prefix else "") + f'"$here"/{copy}'
+def _plan_at(args: Sequence[str]) -> int:
+    """Index of the plan in a verb's arguments, 0 without one: no option, nor the value of one."""
+    for index, (before, word) in enumerate(pairwise(args), 1):
+        # "-kEXPR" and "--option=value" have their value with them
+        bare = re.fullmatch(r"-[a-z]|--[a-z-]+", before) is not None and before not in FLAGS
+        if not word.startswith("-") and not bare:
+            return index
+    return 0
+
+
+def _word(before: str, argument: str, files: Mapping[str, str], tree: str) -> str:
+    """One argument as a shell word, pointed at the copy of a series or at the pinned tree.
+
+    before: the argument before it.
+    """
+    name, equals, value = argument.partition("=")
+    if equals and name.startswith("--"):
+        prefix = f"{name}="
+    else:
+        name, prefix, value = before, "", argument
+    if tree and (name, value) == ("--tree", tree):
+        return prefix + '"$pinned"'
+    role, _, path = value.partition("=")
+    if name == "--series" and path in files:
+        return shlex.quote(f"{prefix}{role}=") + f'"$here"/{shlex.quote(files[path])}'
     return shlex.quote(argument)
 
 

@@ -84,8 +84,6 @@ def _write_reproducer(recorder: Recorder, options: RunOptions) -> None:
     files: dict[str, str] = {}
     plan = run_dir / f"{options.plan.name}.toml"
     plan.write_text(options.plan_text)
-    if options.plan_file in options.command:
-        files[options.plan_file] = plan.name
     for role, path in options.extra_series:
         copy = Path("series") / role.value / path.name
         (run_dir / copy).parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +98,7 @@ def _write_reproducer(recorder: Recorder, options: RunOptions) -> None:
         harness_commit=_harness_commit(),
         files=files,
         pins=recorder.pins.found,
-        plan="" if options.plan_file in files else plan.name,
+        plan=plan.name,
         cwd=str(Path.cwd()),
     )
     atomic.write_text(run_dir / "reproduce.sh", text, executable=True)

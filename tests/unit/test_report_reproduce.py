@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import cli
 from harness.model.results import RunResult, Verdict
 from harness.report import atomic, reproduce
 from tests.unit import report_samples
@@ -18,7 +20,7 @@ from tests.unit import report_samples
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SAMPLES = report_samples.everything()
 ARGS = ("run", "plans/smoke.toml", "--series", "guest=/home/me/v 2", "-k", "tsm and not race")
-FILES = {"/home/me/v 2": "series/guest/v 2", "plans/smoke.toml": "plan.toml"}
+FILES = {"/home/me/v 2": "series/guest/v 2"}
 
 PINS = {"source": "git commit 01 (Linux 7.3.4)", "plan": "it's $(id) `id` \\ PINS\nPINS\n\ud800"}
 
@@ -30,8 +32,10 @@ exit 7
 """
 
 
-def render(result: RunResult, args: tuple[str, ...] = ARGS, commit: str = COMMIT) -> str:
-    return reproduce.render(result, args, harness_commit=commit, files=FILES, pins=PINS)
+def render(
+    result: RunResult, args: tuple[str, ...] = ARGS, commit: str = COMMIT, plan: str = ""
+) -> str:
+    return reproduce.render(result, args, harness_commit=commit, files=FILES, pins=PINS, plan=plan)
 
 
 def run_script(
@@ -72,7 +76,7 @@ def test_shellcheck_clean(name: str, commit: str) -> None:
 
 
 def test_same_arguments_with_copies(tmp_path: Path) -> None:
-    args, done = run_script(render(SAMPLES["failing"]), tmp_path)
+    args, done = run_script(render(SAMPLES["failing"], plan="plan.toml"), tmp_path)
     here = tmp_path / "run dir"
     assert args == [
         "run",
@@ -107,6 +111,38 @@ def test_a_plan_that_was_not_named_is_the_copy(tmp_path: Path) -> None:
     args, _ = run_script(script, tmp_path)
     here = tmp_path / "run dir"
     assert args == ["run", f"{here}/p q.toml", "-k", "x", "--runs-dir", f"{here}/reproduced"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (("trust", "-k", "trust"), ["PLAN", "-k", "trust"]),
+        (("-k", "trust", "trust"), ["-k", "trust", "PLAN"]),
+        (("-k", "trust"), ["PLAN", "-k", "trust"]),
+        (("-ktrust", "trust"), ["-ktrust", "PLAN"]),
+        (("--keep", "trust", "--baseline=trust"), ["--keep", "PLAN", "--baseline=trust"]),
+        (("--machine", "trust", "-j", "2"), ["PLAN", "--machine", "trust", "-j", "2"]),
+        (("/home/me/v 2", "-k", "/home/me/v 2"), ["PLAN", "-k", "/home/me/v 2"]),
+        ((), ["PLAN"]),
+    ],
+)
+def test_only_the_plan_is_the_copy_of_the_plan(
+    given: tuple[str, ...], wanted: list[str], tmp_path: Path
+) -> None:
+    script = render(SAMPLES["failing"], ("run", *given), plan="plan.toml")
+    args, _ = run_script(script, tmp_path)
+    plan = f"{tmp_path}/run dir/plan.toml"
+    assert args[1:-4] == [plan if word == "PLAN" else word for word in wanted]
+
+
+@pytest.mark.parametrize("verb", ["run", "build", "boot"])
+def test_the_options_without_a_value_are_known(verb: str) -> None:
+    parser = cli._parser()
+    (verbs,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    options = [a for a in verbs.choices[verb]._actions if a.option_strings and a.dest != "help"]
+    flags = {name for action in options if action.nargs == 0 for name in action.option_strings}
+    assert flags <= set(reproduce.FLAGS)
+    assert all(action.nargs in (None, 0) for action in options)
 
 
 def test_old_runs_dir_is_not_kept(tmp_path: Path) -> None:
