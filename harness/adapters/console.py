@@ -14,7 +14,10 @@ from pathlib import Path
 import paramiko
 
 from harness.adapters.ssh import SshConnection
+from harness.core.kernel_log import KernelLog
 from harness.errors import MachineError
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 _POLL_S = 0.02
 _BLOCK_BYTES = 1 << 20
@@ -108,11 +111,15 @@ class RemoteStream:
     """Copies the output of a command on a machine to a local file while it appears.
 
     command: a shell command, given the number of bytes already here ("{start}"). When the
-    connection is lost it is run again, until `close`; what was copied stays.
+    connection is lost it is run again, until `close`; what was copied stays. log: for a command
+    that prints a kernel log from its start each time.
     """
 
-    def __init__(self, ssh: SshConnection, command: str, local: Path) -> None:
+    def __init__(
+        self, ssh: SshConnection, command: str, local: Path, log: KernelLog | None = None
+    ) -> None:
         self._ssh = ssh
+        self._log = log
         self._command = command
         self._local = local
         self._copied = 0
@@ -135,8 +142,10 @@ class RemoteStream:
         self._channel = channel
         with contextlib.closing(channel), self._local.open("ab", buffering=0) as file:
             channel.exec_command(self._command.format(start=self._copied))
+            if self._log is not None:
+                self._log.begin()
             while data := channel.recv(_BLOCK_BYTES):
-                file.write(data)
+                file.write(data if self._log is None else self._log.feed(data))
                 self._copied += len(data)
 
     def close(self, settle_s: float = 0.0) -> None:
@@ -169,6 +178,7 @@ def follow_file(ssh: SshConnection, remote: str, local: Path) -> RemoteStream:
     return RemoteStream(ssh, command, local)
 
 
-def follow_command(ssh: SshConnection, command: str, local: Path) -> RemoteStream:
-    """Copy the output of a command, e.g. `dmesg --follow` of a machine without a console."""
-    return RemoteStream(ssh, command.replace("{", "{{").replace("}", "}}"), local)
+def follow_kernel_log(ssh: SshConnection, local: Path) -> RemoteStream:
+    """Copy the kernel log of a machine without a console, each boot's once."""
+    command = f"cat {BOOT_ID}; exec dmesg --follow 2>/dev/null"
+    return RemoteStream(ssh, command, local, KernelLog())

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from harness.adapters.console import ConsoleFile, RemoteStream, follow_command
+from harness.adapters.console import ConsoleFile, RemoteStream, follow_kernel_log
 from harness.adapters.process import TABLE, Child, run
 from harness.adapters.ssh import SshConnection, SshEndpoint
 from harness.core.machine_end import EndReport, classify_end
@@ -76,9 +76,7 @@ class LabMachine(RemoteMachine):
         self.boot_s = time.monotonic() - begin
         self.boots += 1
         if self._reader is None:
-            self._stream = follow_command(
-                self._ssh, "exec dmesg --follow 2>/dev/null", self.console.path
-            )
+            self._stream = follow_kernel_log(self._ssh, self.console.path)
         self._own_line = self.read("/proc/cmdline").decode().strip()
 
     def boot_limit_s(self) -> float:

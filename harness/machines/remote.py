@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.adapters import transfer
-from harness.adapters.console import ConsoleFile
+from harness.adapters.console import BOOT_ID, ConsoleFile
 from harness.adapters.ssh import SshConnection, SshRefusedError
 from harness.core.elf_notes import build_id
 from harness.core.machine_end import EndReport
@@ -35,7 +35,6 @@ _QUIET_S = 90.0
 _LAST_CHANCE_S = 10.0
 # for the rest of a panic's report
 _PANIC_S = 2.0
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _KERNEL_DIR = "/var/tmp/tdisp-kernel"
 _OLD_KERNEL = "the old kernel still answers: kexec had no effect"
 # ends that are no fault of the kernel
@@ -187,7 +186,7 @@ class RemoteMachine(ABC):
         load = ["kexec", "-s", "-l", f"{directory}/bzImage", f"--command-line={self.append}"]
         # and the old kernel's boot id, in the same command
         loaded = self.run(
-            f"{shlex.join(load)} && cat {_BOOT_ID}", timeout_s=2 * _SHORT_S, check=True
+            f"{shlex.join(load)} && cat {BOOT_ID}", timeout_s=2 * _SHORT_S, check=True
         )
         before = loaded.stdout.decode().strip().splitlines()[-1]
         start = self.console.size()
@@ -210,7 +209,7 @@ class RemoteMachine(ABC):
         self.unpack(build.modules, "/", fresh=False)
 
     def _boot_id(self) -> str:
-        result = self.run(["cat", _BOOT_ID], timeout_s=_SHORT_S)
+        result = self.run(["cat", BOOT_ID], timeout_s=_SHORT_S)
         return result.stdout.decode().strip() if result.exit_status == 0 else ""
 
     def await_boot(

@@ -7,8 +7,9 @@ import threading
 import time
 from pathlib import Path
 
-from harness.adapters.console import ConsoleFile, follow_command, follow_file
+from harness.adapters.console import ConsoleFile, RemoteStream, follow_file
 from harness.adapters.ssh import SshConnection
+from harness.core.kernel_log import KernelLog
 from tests.integration.loopback_sshd import LoopbackSshd
 
 
@@ -106,9 +107,32 @@ def test_stream_goes_on_after_a_lost_connection(
     stream.close()
 
 
+def test_a_kernel_log_is_copied_once_per_boot(
+    sshd: LoopbackSshd, ssh: SshConnection, tmp_path: Path
+) -> None:
+    boot, remote, local = tmp_path / "boot_id", tmp_path / "remote", tmp_path / "local"
+    one, two = b"[    1.000000] WARNING: one\n", b"[    2.000000] two\n"
+    boot.write_text("first\n")
+    append(remote, one)
+    dmesg = f"cat {boot}; exec tail -n +1 -f {remote}"
+    stream = RemoteStream(ssh, dmesg, local, KernelLog())
+    assert wait_content(local, one) == one
+    sshd.cut()
+    append(remote, two)
+    for _ in range(2):  # somebody connects again
+        ssh.run("true", timeout_s=10)
+    assert wait_content(local, one + two) == one + two
+    sshd.cut()
+    boot.write_text("second\n")
+    for _ in range(2):
+        ssh.run("true", timeout_s=10)
+    assert wait_content(local, (one + two) * 2) == (one + two) * 2
+    stream.close()
+
+
 def test_close_waits_for_what_is_under_way(ssh: SshConnection, tmp_path: Path) -> None:
     local = tmp_path / "local"
-    stream = follow_command(ssh, "echo first; sleep 0.5; echo '{last}'; sleep 30", local)
+    stream = RemoteStream(ssh, "echo first; sleep 0.5; echo '{{last}}'; sleep 30", local)
     deadline = time.monotonic() + 20
     while not (local.exists() and local.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
