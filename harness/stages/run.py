@@ -26,22 +26,20 @@ from harness.core.splat_rules import load_rules
 from harness.errors import (
     DamagedSourceError,
     HarnessError,
-    InfraError,
-    KernelError,
     StorageError,
     UserError,
 )
 from harness.model.kernel import KernelBuild, Role
 from harness.model.options import RunOptions
-from harness.model.plan import RepeatPolicy, TestId, TestSelection
+from harness.model.plan import TestId, TestSelection
 from harness.model.progress import Progress
-from harness.model.results import SCHEMA_VERSION, Outcome, RunResult, TestResult, Verdict
+from harness.model.results import SCHEMA_VERSION, RunResult, Verdict
 from harness.report import json_report
-from harness.stages import build, failures, lab, reports, selftest, source
-from harness.stages.attempts import until_settled
+from harness.stages import build, failures, lab, reports, source
 from harness.stages.decode import decode_traces
 from harness.stages.fleet import Fleet
 from harness.stages.kernels import KernelMaker
+from harness.stages.plan_tests import PlanTests
 from harness.stages.provision import Provisions, provision
 from harness.stages.recorder import Recorder
 from harness.stages.run_directory import make_run_directory
@@ -74,6 +72,7 @@ class MainJob:
         )
         self._store = ArtifactStore(options.cache / "store", on_note=progress.say)
         self._live = live.LiveRecord(options.cache, f"{run_dir.name}-{os.getpid()}")
+        self.tests = PlanTests(options, self.recorder, progress, self.rules, self._today)
 
     def _first(self, run_id: str) -> RunResult:
         return RunResult(
@@ -178,7 +177,7 @@ class MainJob:
                     role: frozenset(f"{t.collection}:{t.test}" for t, _ in chosen if t.role is role)
                     for role in builds
                 }
-            self._tests(fleet, builds, chosen)
+            self.tests.run(fleet, builds, chosen)
             if self._options.keep:
                 self.wait_for_interrupt(fleet)
 
@@ -197,10 +196,12 @@ class MainJob:
             except BaseException:
                 if not provisions.cancel() and not provisions.done():
                     TABLE.stopping.set()
-                    TABLE.end_all()
-                    with contextlib.suppress(Exception):
-                        provisions.result()
-                    TABLE.stopping.clear()
+                    try:
+                        TABLE.end_all()
+                        with contextlib.suppress(Exception):
+                            provisions.result()
+                    finally:
+                        TABLE.stopping.clear()
                 raise
             self._pin_provisions(found)
             return builds, found
@@ -306,122 +307,6 @@ class MainJob:
         finally:
             fleet.close()
             decode_traces(self.recorder, builds)
-
-    def _tests(
-        self,
-        fleet: Fleet,
-        builds: Mapping[Role, KernelBuild],
-        chosen: tuple[tuple[TestId, TestSelection], ...],
-    ) -> None:
-        with self.recorder.stage(self._progress, "boot"):
-            self._boot_first(fleet, builds, chosen)
-        with self.recorder.stage(self._progress, "kselftests"):
-            for done, (test, selection) in enumerate(chosen):
-                self._progress.count(done, len(chosen), f"tests done, now {test}")
-                self._one(fleet, builds[test.role], test, selection)
-
-    def _boot_first(
-        self,
-        fleet: Fleet,
-        builds: Mapping[Role, KernelBuild],
-        chosen: tuple[tuple[TestId, TestSelection], ...],
-    ) -> None:
-        """The machines of the first tests. A guest that stands alone has to wait for the pair.
-
-        A kernel that does not come up ends the run, unless there are tests that do not need it.
-        """
-        places = [(t.role, t.cell) for t, s in chosen if not self._left_out(t, s)]
-        pair = [place for place in places if not fleet.alone(*place)]
-        first = dict(reversed(pair or places))
-        for role in builds:
-            # a guest boots its host machine; with a platform that is another one than for the
-            # host's own tests, and has to wait for these
-            if role not in first or (Role.HOST in first and first[role]):
-                continue
-            try:
-                fleet.get(role, first.get(role, ""))
-            except KernelError as exc:
-                hosts = role is Role.GUEST and Role.HOST in first
-                if not pair or not (hosts or len(pair) < len(places)):
-                    raise
-                self.recorder.failure(failures.from_error(exc))
-                return
-
-    def _left_out(self, test: TestId, selection: TestSelection) -> str:
-        """Why a test of the plan is not run, "" when it is."""
-        reason = dict(selection.skip).get(test.test)
-        if reason is not None:
-            return f"plan: {reason}"
-        cell = all_cells(self._options.plan).get(test.cell)
-        return lab.cannot_have(self._options.lab, cell) if cell is not None else ""
-
-    def _one(
-        self, fleet: Fleet, built: KernelBuild, test: TestId, selection: TestSelection
-    ) -> None:
-        """One test of the plan, recorded whatever happens; repeated as the plan says."""
-        now, name = self.recorder.now(), fleet.name(test.role, test.cell)
-        reason = self._left_out(test, selection)
-        if reason:
-            self.recorder.test(selftest.skipped(test, name, reason, now))
-            return
-        if f"{test.collection}:{test.test}" not in build.kselftest_list(built):
-            why = "named in the plan, but not among the kselftests that were built"
-            self.recorder.test(selftest.missing(test, name, why, now))
-            return
-        policy = (
-            RepeatPolicy(0, 0) if fleet.broken(test.role, test.cell) else self._options.plan.repeats
-        )
-        lost: list[InfraError] = []
-        try:
-            result = until_settled(
-                lambda: self._attempt(fleet, test, selection, lost),
-                lambda: fleet.discard(test.role),
-                policy,
-                self._progress.say,
-            )
-        except KernelError as exc:  # its kernel did not come up again; the other role's may
-            self.recorder.failure(failures.from_error(exc))
-            if not any(t.key == str(test) for t in self.recorder.result.tests):
-                self.recorder.test(selftest.not_run(test, name, exc.message, now))
-            return
-        for error in lost:
-            if result.outcome is Outcome.INFRA:
-                self.recorder.failure(failures.from_error(error))
-            else:
-                self.recorder.note(f"{test}: tried again after: {error.message}")
-        self.recorder.settle(result)
-
-    def _attempt(
-        self, fleet: Fleet, test: TestId, selection: TestSelection, lost: list[InfraError]
-    ) -> TestResult:
-        """One attempt, recorded; what the infrastructure did to it is added to `lost`."""
-        now = self.recorder.now()
-        try:
-            machine = fleet.get(test.role, test.cell)
-            speed, watch = fleet.speed(test.role), fleet.platform if test.cell else None
-            settings = selftest.SelftestSettings(
-                fleet.token, speed, self.rules, self._today, watch, fleet.beside(test.role)
-            )
-            result = selftest.run_test(machine, test, selection, self.recorder, settings)
-            if result.outcome is Outcome.INFRA:
-                lost.append(InfraError(result.reason))
-        except StorageError:
-            raise  # no further attempt can be recorded; what is known already stays
-        except InfraError as exc:
-            lost.append(exc)
-            name = fleet.name(test.role, test.cell)
-            result = selftest.not_run(test, name, exc.message, now)
-            self.recorder.test(result)
-        self._progress.say(
-            f"{result.outcome.value:8} {test} ({result.duration_s:.1f} s)"
-            + (f": {result.reason}" if result.reason else "")
-        )
-        try:
-            fleet.after_test(test.role, result)
-        except InfraError as exc:
-            # that the machine could not be looked at changes nothing about the test
-            self.recorder.failure(failures.from_error(exc))
-        return result
 
     def wait_for_interrupt(self, fleet: Fleet) -> None:
         """Leave the machines up, say how to reach them, until Ctrl-C."""

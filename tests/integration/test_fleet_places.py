@@ -131,46 +131,46 @@ def test_a_guest_with_a_platform_waits_for_the_hosts_tests(job: MainJob, places:
     host, freeze, races = chosen_of(job)
     nested = replace(races[0], cell="model-A+pair"), races[1]
     places._cells = {"model-A+pair": PlatformCell("A", nested=True)}
-    job._boot_first(places, places._builds, (host, nested))
+    job.tests.boot_first(places, places._builds, (host, nested))
     assert places.up == "host", "without a platform"
     places.discard(Role.HOST)
-    job._boot_first(places, places._builds, (nested,))
+    job.tests.boot_first(places, places._builds, (nested,))
     assert places.up == "host guest"
     assert places._slots[Role.HOST].cell == "model-A+pair", "booted once, with the platform"
     places.discard(Role.HOST)
-    job._boot_first(places, places._builds, (host, freeze, nested))
+    job.tests.boot_first(places, places._builds, (host, freeze, nested))
     assert places.up == "host guest"
     assert places._slots[Role.HOST].cell == ""
 
 
 def test_the_pair_boots_first(job: MainJob, places: Places) -> None:
     chosen = chosen_of(job)
-    job._boot_first(places, places._builds, chosen)
+    job.tests.boot_first(places, places._builds, chosen)
     assert places.up == "host guest"
     places.discard(Role.HOST)
     alone = tuple(item for item in chosen if item[0].cell)
-    job._boot_first(places, places._builds, alone)
+    job.tests.boot_first(places, places._builds, alone)
     assert places.up == "guest-solo"
     host = tuple(item for item in chosen if item[0].role is Role.HOST)
-    job._boot_first(places, places._builds, (*host, *alone))
+    job.tests.boot_first(places, places._builds, (*host, *alone))
     assert places.up == "host", "the guest that stands alone has to wait"
 
 
 def test_what_does_not_boot_stops_only_the_tests_that_need_it(job: MainJob, places: Places) -> None:
     chosen = chosen_of(job)
     places.fails = "guest"
-    job._boot_first(places, places._builds, chosen)
+    job.tests.boot_first(places, places._builds, chosen)
     assert [failure.message for failure in job.recorder.result.failures] == ["guest: does not boot"]
     places.get(Role.GUEST, "model-B")
     assert places.up == "guest-solo"
     pair = tuple(item for item in chosen if not item[0].cell)
     places._broken.clear()
-    job._boot_first(places, places._builds, pair)
+    job.tests.boot_first(places, places._builds, pair)
     assert places.up == "host", "the host's tests need no guest"
     places.discard(Role.HOST)
     places.fails = "host"
     with pytest.raises(KernelError):
-        job._boot_first(places, places._builds, pair)
+        job.tests.boot_first(places, places._builds, pair)
 
 
 def chosen_of(job: MainJob) -> tuple[tuple[TestId, TestSelection], ...]:

@@ -184,7 +184,7 @@ class Played:
         fleet = PlayedFleet(self.run_dir, answers)
         fleet.host = host
         fleet.trouble = list(trouble)
-        self.job._one(cast(Fleet, fleet), self._build, TEST, selection)
+        self.job.tests.one(cast(Fleet, fleet), self._build, TEST, selection)
         return fleet
 
     def result(self) -> TestResult:
