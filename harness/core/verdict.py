@@ -13,7 +13,6 @@ from harness.model.results import (
     Outcome,
     RunResult,
     SplatRecord,
-    TestResult,
     Verdict,
 )
 
@@ -40,7 +39,7 @@ def verdict(result: RunResult) -> Verdict:
     bad_tests = [
         t
         for t in result.tests
-        if not (t.outcome.good or t.outcome is Outcome.INFRA or excused(result, t))
+        if not (t.outcome.good or t.outcome is Outcome.INFRA or result.excuses(t))
     ]
     kernel_failures = [f for f in result.failures if f.kind not in _INFRA_FAILURES]
     if bad_tests or kernel_failures or any(not s.expected for s in result.splats):
@@ -49,12 +48,6 @@ def verdict(result: RunResult) -> Verdict:
     if infra or result.failures or not _anything_passed(result):
         return Verdict.INFRA
     return Verdict.PASS
-
-
-def excused(result: RunResult, test: TestResult) -> bool:
-    """Whether the test is FLAKY in a plan that lets such tests pass, with nothing grave in it."""
-    flaky = test.outcome is Outcome.FLAKY and result.flaky_passes
-    return flaky and not any(attempt.grave for attempt in test.attempts)
 
 
 def _anything_passed(result: RunResult) -> bool:

@@ -331,6 +331,11 @@ class RunResult:
     history: tuple[TestHistory, ...] = ()
     cells: tuple[CellRecord, ...] = ()  # of the platform's matrix, in the order they were run
 
+    def excuses(self, test: TestResult) -> bool:
+        """Whether the test is FLAKY in a plan that lets such tests pass, with nothing grave."""
+        flaky = test.outcome is Outcome.FLAKY and self.flaky_passes
+        return flaky and not any(attempt.grave for attempt in test.attempts)
+
 
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INFRA: 2}
 SCHEMA_VERSION = 1

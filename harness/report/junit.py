@@ -16,7 +16,6 @@ from typing import Any
 from junitparser import Error, JUnitXml, Skipped, TestCase, TestSuite
 from junitparser import Failure as FailureElement
 
-from harness.core.verdict import excused
 from harness.model.results import (
     Failure,
     Outcome,
@@ -51,7 +50,7 @@ def build(result: RunResult, run_dir: Path) -> Any:  # a JUnitXml; half of its m
         splats[record.role, record.test].append(record)
     tests: defaultdict[str, list[TestResult]] = defaultdict(list)
     for test in result.tests:
-        shown = _forgiven(test) if excused(result, test) else test
+        shown = _forgiven(test) if result.excuses(test) else test
         tests[f"{test.role}:{test.collection}"].append(shown)
 
     placed: set[int] = set()
