@@ -3,9 +3,10 @@
 
 No confidential vendor is present, and no device is accounted: what is measured is what the series
 costs everybody. QEMU counts instructions (-icount): the guest's clock then is the number of
-instructions executed, whatever else the machine does, so that the latencies are exact and can be
-compared between two boots. The benchmark rounds to 100 ns; with _SHIFT each instruction takes
-2**_SHIFT ns, so that this is less than one.
+instructions executed, whatever else the machine does. What is left is the guest's own: interrupts
+and caches of the allocators make two boots of one kernel differ by up to a twentieth, so several
+are made of each. The benchmark rounds to 100 ns; with _SHIFT each instruction takes 2**_SHIFT ns,
+so that this is less than one.
 """
 
 from __future__ import annotations
@@ -178,10 +179,10 @@ def _boot(
     return found
 
 
-def rows(directory: Path, jobs: int, runs: int = 2) -> list[Row]:
+def rows(directory: Path, jobs: int, runs: int = 5) -> list[Row]:
     """Instructions per map and unmap on our kernel, beside the kernel without our series.
 
-    runs: boots of each; they show that the figures are exact.
+    runs: boots of each.
     """
     cache = layout.cache_directory()
     store = ArtifactStore(cache / "store")
