@@ -34,21 +34,29 @@ def sha256_of(path: Path) -> str:
 
 
 def upload(
-    ssh: SshConnection, local: Path, remote: str, *, sha256: str = "", compress: bool = False
+    ssh: SshConnection,
+    local: Path,
+    remote: str,
+    *,
+    sha256: str = "",
+    compress: bool = False,
+    then: str = "",
 ) -> None:
     """Upload a file. It appears under `remote` complete and verified, or not at all.
 
     sha256: of the file when already known. compress: gzip on the way, holes kept (disk images).
+    then: see put().
     """
     size = local.stat().st_size
     with local.open("rb") as file:
         source: Readable = _Deflated(file) if compress else file
-        put(ssh, source, remote, (size, sha256 or sha256_of(local)), compress=compress)
+        size_and_sum = (size, sha256 or sha256_of(local))
+        put(ssh, source, remote, size_and_sum, compress=compress, then=then)
 
 
-def write(ssh: SshConnection, remote: str, data: bytes) -> None:
+def write(ssh: SshConnection, remote: str, data: bytes, *, then: str = "") -> None:
     """Write a small file, like `upload`."""
-    put(ssh, io.BytesIO(data), remote, (len(data), hashlib.sha256(data).hexdigest()))
+    put(ssh, io.BytesIO(data), remote, (len(data), hashlib.sha256(data).hexdigest()), then=then)
 
 
 def unpack(ssh: SshConnection, archive: Path | bytes, directory: str, *, fresh: bool) -> None:
@@ -62,11 +70,9 @@ def unpack(ssh: SshConnection, archive: Path | bytes, directory: str, *, fresh: 
     how = "--no-same-owner" if fresh else "--keep-directory-symlink"
     then = f'{before}tar {how} -C {words} -xzf "$target" && rm -f -- "$target"'
     if isinstance(archive, bytes):
-        size_and_sum = (len(archive), hashlib.sha256(archive).hexdigest())
-        put(ssh, io.BytesIO(archive), ARCHIVE, size_and_sum, then=then)
-        return
-    with archive.open("rb") as file:
-        put(ssh, file, ARCHIVE, (archive.stat().st_size, sha256_of(archive)), then=then)
+        write(ssh, ARCHIVE, archive, then=then)
+    else:
+        upload(ssh, archive, ARCHIVE, then=then)
 
 
 def read(ssh: SshConnection, remote: str) -> bytes:
@@ -88,11 +94,11 @@ def put(
     size_and_sum: tuple[int, str],
     *,
     compress: bool = False,
-    then: str = "true",
+    then: str = "",
 ) -> None:
     """Write a stream of known size and SHA-256 to a file of the machine.
 
-    then: a shell command for what is to be done with "$target" next.
+    then: a shell command for what is to be done with "$target" next, "" for nothing.
     """
     size, checksum = size_and_sum
     receive = 'gunzip | dd of="$part" bs=1M conv=sparse iflag=fullblock 2>/dev/null'
@@ -105,9 +111,9 @@ trap 'rm -f -- "$part"' EXIT
 sum=$(sha256sum < "$part")
 [ "${{sum%% *}}" = {checksum} ] || exit {_BAD_SUM}
 mv -f -- "$part" "$target"
-{{ {then}; }} || exit {_NOT_UNPACKED}
+{{ {then or "true"}; }} || exit {_NOT_UNPACKED}
 """
-    limit_s = _limit_s(size) + (_THEN_S if then != "true" else 0.0)
+    limit_s = _limit_s(size) + (_THEN_S if then else 0.0)
     result = ssh.run(command, timeout_s=limit_s, stdin=source)
     if result.exit_status == _BAD_SUM:
         raise MachineError(f"{ssh.name}: upload of {remote}: checksum differs after the transfer")

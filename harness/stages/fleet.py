@@ -54,6 +54,11 @@ _PATIENCE_S = 30.0
 _EMULATION_RETRIES = 2
 
 
+def with_its_guest(role: Role) -> tuple[Role, ...]:
+    """A machine and what runs on it, in the order in which they end."""
+    return (Role.GUEST, Role.HOST) if role is Role.HOST else (role,)
+
+
 @dataclass(slots=True)
 class _Slot:
     """One role's machine. installed: the kselftests on it, for this boot."""
@@ -187,11 +192,8 @@ class Fleet:
         if found.end is MachineEnd.ALIVE:
             return False
         self._ended(Role.HOST, host.machine, found, f"while {result.key} ran on the guest")
-        host.blamed = True
-        if Role.GUEST in self._slots:
-            self._slots[Role.GUEST].blamed = True
         self._progress.say(f"host: fresh machine after: {found.what}")
-        self.discard(Role.HOST)
+        self.discard(Role.HOST, blamed=True)
         return True
 
     def _ended(self, role: Role, machine: AnyMachine, found: EndReport, when: str) -> None:
@@ -216,7 +218,7 @@ class Fleet:
         blamed: how it ended, if it did, was expected or is on record. Otherwise it is a failure.
         """
         trouble: list[HarnessError] = []
-        for ended in (Role.GUEST, Role.HOST) if role is Role.HOST else (role,):
+        for ended in with_its_guest(role):
             slot = self._slots.pop(ended, None)
             if slot is None:
                 continue

@@ -73,22 +73,20 @@ class Recorder:
         write = self._write if whole else self._draft
         with self._lock:
             counts = Counter(test.outcome.value for test in result.tests)
-            found = verdict(result)
-            if self._growing and found is Verdict.PASS:
-                found = Verdict.INFRA  # what is not known yet may still go wrong
-            self._result = replace(
-                result,
-                counts=dict(counts),
-                verdict=found,
-                exit_code=exit_code(found),
-                duration_s=round(self._clock(), 3),
-            )
+            duration_s = round(self._clock(), 3)
+            self._result = self._judged(replace(result, counts=dict(counts), duration_s=duration_s))
             try:
                 write(self._path, self._result)
             except OSError as exc:
                 raise StorageError(
                     f"{self._path}: {exc.strerror}", hint="free space on the disk that holds it"
                 ) from exc
+
+    def _judged(self, result: RunResult) -> RunResult:
+        found = verdict(result)
+        if self._growing and found is Verdict.PASS:
+            found = Verdict.INFRA  # what is not known yet may still go wrong
+        return replace(result, verdict=found, exit_code=exit_code(found))
 
     def save(self) -> None:
         self._update(self._result, whole=True)
@@ -172,8 +170,7 @@ class Recorder:
         finally:
             self._growing = False
             with self._lock:
-                found = verdict(self._result)
-                self._result = replace(self._result, verdict=found, exit_code=exit_code(found))
+                self._result = self._judged(self._result)
 
     def _stage(self, record: StageRecord) -> None:
         """In the place of the record that it began with."""

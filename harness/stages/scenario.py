@@ -23,7 +23,7 @@ from harness.model.machine import MachineEnd
 from harness.model.plan import TestId, TestSelection
 from harness.model.platform import NOTHING_EXPECTED, Expectation, PlatformEvents
 from harness.model.results import Failure, Outcome, SplatRecord, TestResult
-from harness.stages.fleet import Fleet
+from harness.stages.fleet import Fleet, with_its_guest
 from harness.stages.recorder import Recorder
 from harness.stages.selftest import splats_between
 
@@ -101,14 +101,14 @@ class Scenario:
 
     def expect_end(self, role: Role) -> None:
         """The machine of this role, and what runs on it, is meant to end. fresh() gives another."""
-        self._ended.update(_with_its_guest(role))
+        self._ended.update(with_its_guest(role))
 
     def fresh(self, role: Role) -> RemoteMachine:
         """End the machine of this role, if it still runs, and boot another one.
 
         The guest goes with its host machine, and comes again with it.
         """
-        ending = [each for each in _with_its_guest(role) if each in self._watched]
+        ending = [each for each in with_its_guest(role) if each in self._watched]
         for each in ending:
             self._retire(each)
         self._ended.difference_update(ending)  # the next ones are not meant to
@@ -224,8 +224,3 @@ class Scenario:
             last_lines=self._last_lines,
             cell=self.test.cell,
         )
-
-
-def _with_its_guest(role: Role) -> tuple[Role, ...]:
-    """A machine and what runs on it, in the order in which they end."""
-    return (Role.GUEST, Role.HOST) if role is Role.HOST else (role,)

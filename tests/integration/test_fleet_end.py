@@ -3,24 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from harness import cli, commands, layout
-from harness.adapters.live import LiveRecord
+from harness import cli, commands
 from harness.core.machine_end import EndReport
-from harness.core.splat_rules import load_rules
 from harness.errors import MachineError
-from harness.model.kernel import KernelBuild, Role
-from harness.model.machine import Accel, MachineEnd, QemuInstall
+from harness.model.kernel import Role
+from harness.model.machine import Accel, MachineEnd
 from harness.model.progress import SilentProgress
-from harness.model.results import Outcome, RunResult, TestResult, Verdict
-from harness.stages.fleet import AnyMachine, Fleet, _Slot
-from harness.stages.provision import Provisions
+from harness.model.results import Outcome, TestResult, Verdict
+from harness.stages.fleet import AnyMachine, _Slot
 from harness.stages.run import MainJob
+from tests.integration.bare_fleet import BareFleet
 from tests.integration.test_repetition import PlayedConsole
 
 SPLAT = "[    1.000000] BUG: KASAN: use-after-free in tdi_lock+0x1/0x2\n"
@@ -57,11 +54,8 @@ class StandIn:
         self.closed = True
 
 
-class Standing(Fleet):
+class Standing(BareFleet):
     """Both machines of a pair are up."""
-
-    def _probe(self) -> Accel:
-        return Accel("tcg", "nothing is booted here")
 
     def stand(self, run_dir: Path) -> None:
         for role in Role:
@@ -77,13 +71,6 @@ class _Build:
     release, build_id = "7.3", "ab"
 
 
-class _Provided:
-    qemu = QemuInstall(("qemu",), (), "11", "cache")
-
-
-Run = Callable[[], RunResult]
-
-
 @pytest.fixture
 def job(tmp_path: Path) -> MainJob:
     arguments = cli.parse(["run", "default", "--runs-dir", str(tmp_path / "runs")])
@@ -92,16 +79,7 @@ def job(tmp_path: Path) -> MainJob:
 
 @pytest.fixture
 def fleet(job: MainJob, tmp_path: Path) -> Standing:
-    build = cast(KernelBuild, _Build())
-    made = Standing(
-        job._options,
-        {Role.HOST: build, Role.GUEST: build},
-        cast(Provisions, _Provided()),
-        job.recorder,
-        SilentProgress(),
-        rules=load_rules((layout.CONFIGS / "splat_rules.toml").read_text()),
-        live=LiveRecord(tmp_path / "cache", "test"),
-    )
+    made = Standing.of(job, _Build(), tmp_path / "cache")
     made.stand(job.recorder.run_dir)
     return made
 

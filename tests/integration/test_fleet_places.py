@@ -10,19 +10,16 @@ from typing import cast
 
 import pytest
 
-from harness import cli, commands, layout
-from harness.adapters.live import LiveRecord
+from harness import cli, commands
 from harness.core.plan import choose_tests
-from harness.core.splat_rules import load_rules
 from harness.errors import KernelError
-from harness.model.kernel import KernelBuild, Role
-from harness.model.machine import Accel, QemuInstall
+from harness.model.kernel import Role
 from harness.model.plan import TestId, TestSelection
 from harness.model.platform import PlatformCell
 from harness.model.progress import SilentProgress
-from harness.stages.fleet import AnyMachine, Fleet, _Slot
-from harness.stages.provision import Provisions
+from harness.stages.fleet import AnyMachine, _Slot
 from harness.stages.run import MainJob
+from tests.integration.bare_fleet import BareFleet
 
 PLAN = """
 title = "t"
@@ -52,14 +49,11 @@ class StandIn:
         self.boot_s = 1.0
 
 
-class Places(Fleet):
+class Places(BareFleet):
     """A fleet whose machines are names; `up` tells which of them stand, in order of boot."""
 
     up: str = ""
     fails = ""
-
-    def _probe(self) -> Accel:
-        return Accel("tcg", "nothing is booted here")
 
     def _boot(self, role: Role, cell: str) -> _Slot:
         name = self.name(role, cell)
@@ -88,23 +82,9 @@ def job(tmp_path: Path) -> MainJob:
 
 @pytest.fixture
 def places(job: MainJob, tmp_path: Path) -> Iterator[Places]:
-    build = cast(KernelBuild, None)
-    rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
-    made = Places(
-        job._options,
-        {Role.HOST: build, Role.GUEST: build},
-        cast(Provisions, _Provided()),
-        job.recorder,
-        SilentProgress(),
-        rules=rules,
-        live=LiveRecord(tmp_path / "cache", "test"),
-    )
+    made = Places.of(job, None, tmp_path / "cache")
     yield made
     made.close()
-
-
-class _Provided:
-    qemu = QemuInstall(("qemu",), (), "11", "cache")
 
 
 def test_a_guest_alone_and_the_pair_never_stand_together(places: Places) -> None:
