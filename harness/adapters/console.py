@@ -167,7 +167,7 @@ def follow_file(ssh: SshConnection, remote: str, local: Path) -> RemoteStream:
     """Copy a growing file, also what it held before.
 
     A serial console grows by single bytes. With inotify GNU tail sends each of them as a packet of
-    its own, which took an emulated host machine more time than its guest's boot; so it polls.
+    its own: on an emulated host machine a guest then took 22 s to boot instead of 18. So it polls.
     """
     quoted = shlex.quote(remote).replace("{", "{{").replace("}", "}}")
     # tail counts from 1; `exec`: the channel's end is tail's end
