@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -10,9 +11,9 @@ import pytest
 
 from harness import cli, commands
 from harness.core.machine_end import EndReport
-from harness.errors import MachineError
+from harness.errors import KernelError, MachineError
 from harness.model.kernel import Role
-from harness.model.machine import Accel, MachineEnd
+from harness.model.machine import Accel, BootFailure, MachineEnd
 from harness.model.progress import SilentProgress
 from harness.model.results import Outcome, TestResult, Verdict
 from harness.stages.fleet import AnyMachine, _Slot
@@ -74,7 +75,8 @@ class _Build:
 @pytest.fixture
 def job(tmp_path: Path) -> MainJob:
     arguments = cli.parse(["run", "default", "--runs-dir", str(tmp_path / "runs")])
-    return MainJob(commands.run_options(arguments, ["run"]), SilentProgress())
+    options = commands.run_options(arguments, ["run"])
+    return MainJob(replace(options, cache=tmp_path / "cache"), SilentProgress())
 
 
 @pytest.fixture
@@ -174,3 +176,22 @@ def test_a_machine_that_cannot_be_asked_is_closed_and_its_console_searched(
     assert guest.closed
     assert host.closed, "one that cannot be asked does not keep the others up"
     assert [record.splat.kind for record in job.recorder.result.splats] == ["kasan"]
+
+
+def test_a_guest_that_the_emulation_lost_at_boot_is_noted_and_counted(
+    job: MainJob, fleet: Standing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.stages.fleet.NestedMachine", StandIn)
+    guest = fleet.machine(Role.GUEST)
+    failure = BootFailure("guest", MachineEnd.SILENT_HANG, 60.0, "")
+
+    def lost() -> None:
+        raise KernelError("guest: kernel 7.3 did not come up\n  | tail", detail=failure)
+
+    monkeypatch.setattr(guest, "start", lost, raising=False)
+    monkeypatch.setattr(guest, "restart", lambda: None, raising=False)
+    fleet._start(cast(AnyMachine, guest))
+    assert fleet._boots["guest"] == 2
+    assert job.recorder.result.notes[-1] == (
+        "guest: kernel 7.3 did not come up: started again, as the emulation may have lost it"
+    )

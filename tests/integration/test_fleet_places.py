@@ -77,7 +77,8 @@ def job(tmp_path: Path) -> MainJob:
     path = tmp_path / "p.toml"
     path.write_text(PLAN)
     arguments = cli.parse(["run", str(path), "--runs-dir", str(tmp_path / "runs")])
-    return MainJob(commands.run_options(arguments, ["run"]), SilentProgress())
+    options = commands.run_options(arguments, ["run"])
+    return MainJob(replace(options, cache=tmp_path / "cache"), SilentProgress())
 
 
 @pytest.fixture

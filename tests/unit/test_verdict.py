@@ -70,7 +70,7 @@ def test_a_splat_outside_any_test_fails_the_run() -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [("patch", Verdict.FAIL), ("boot", Verdict.FAIL), ("infra", Verdict.INFRA),
-     ("interrupted", Verdict.INFRA)],
+     ("interrupted", Verdict.INFRA), ("user", Verdict.INFRA)],
 )  # fmt: skip
 def test_failures_beside_passing_tests(kind: str, expected: Verdict) -> None:
     result = replace(ran(Outcome.PASS), failures=(Failure(kind, "guest", "m"),))
