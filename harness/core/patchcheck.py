@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePosixPath
 
@@ -148,6 +148,18 @@ def defined_later(
         if missing := sorted(set(names) & later - before):
             found[at] = tuple(missing)
     return found
+
+
+def built_later(checked: Sequence[Checked], built: Callable[[str], bool]) -> list[Checked]:
+    """Without remarks about sources that compiled after all: a later patch selects their symbol.
+
+    built: whether a source has an object after the last patch.
+    """
+    kept = []
+    for one in checked:
+        remarks = (r for r in one.remarks if r.kind is not Kind.NOT_BUILT or not built(r.file))
+        kept.append(replace(one, remarks=tuple(remarks)))
+    return kept
 
 
 def exit_code(checked: Sequence[Checked], complete: bool) -> int:

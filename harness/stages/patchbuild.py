@@ -50,6 +50,7 @@ class SeriesBuild:
         self._fragments = fragments
         self._options = options
         self._config = ""
+        self._output = Path()
 
     def baseline(self, tree: PatchedTree) -> None:
         """The state before the first patch: what it warns about is nobody's fault.
@@ -82,16 +83,18 @@ class SeriesBuild:
             remarks += [
                 Remark(Kind.NOT_BUILT, "no object was made of it with these options", path)
                 for path in objects_of(patch)
-                if (tree.path / path).is_file() and not self._object(tree, path).is_file()
+                if (tree.path / path).is_file() and not self.built(path)
             ]
         return output.objects, tuple(remarks)
 
-    def _object(self, tree: PatchedTree, path: str) -> Path:
-        return (Kbuild(tree.path, Path()).output / path).with_suffix(".o")
+    def built(self, path: str) -> bool:
+        """Whether an object of this source was made so far."""
+        return (self._output / path).with_suffix(".o").is_file()
 
     def _make(self, tree: PatchedTree, *, configure: bool) -> tuple[KbuildOutput, list[Warned]]:
         """Compile; the output, and the warnings that no state before had."""
         kbuild = Kbuild(tree.path, self._options.cache / "ccache", self._options.jobs)
+        self._output = kbuild.output
         if configure or not self._config:
             self._config = config.wished(tree, self._fragments, kbuild)
         kbuild.write_config(self._config)

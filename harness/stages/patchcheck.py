@@ -25,6 +25,7 @@ from harness.core.patchcheck import (
     Checked,
     Kind,
     Remark,
+    built_later,
     defined_later,
     exit_code,
     parse_checkpatch,
@@ -132,6 +133,7 @@ class PatchCheck:
                     break  # nothing can be said about those after it
             if builder is not None:
                 self._symbols(builder, first)
+                self._checked[first:] = built_later(self._checked[first:], builder.built)
 
     def _builder(self, work: _Work, start: int) -> SeriesBuild | None:
         """With --build: the build of what is before the first patch."""

@@ -161,6 +161,13 @@ def test_a_source_that_nothing_compiles_is_no_pass(series: Series) -> None:
     assert "lib/other.c" in series.rendered
 
 
+def test_a_source_that_a_later_patch_compiles(series: Series) -> None:
+    series.patch("adds", ("lib/other.c", "", "int other;\n"), (SORT, "n + 1", "n + 2"))
+    series.patch("selects", ("Makefile", "lib/sort.o\n", "lib/sort.o lib/other.o\n"))
+    code, found = series.check("--build")
+    assert (code, kinds(found)) == (0, [[], []])
+
+
 def test_a_function_that_a_later_patch_defines(series: Series) -> None:
     series.patch(
         "calls",
