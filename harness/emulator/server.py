@@ -200,7 +200,7 @@ class Listener:
             if self.current is client:
                 self.current = None
                 self.function.client_gone()
-                self._server.client_gone()
+                self._server.client_gone(greeted=session.greeted)
 
         client = Client(connection, session, self._server.selector, ended)
         self.clients.add(client)
@@ -259,6 +259,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self._platform = platform
         self._stay = stay
+        self._served = False
         self._done = False
         self.listeners: list[Listener] = []
         try:
@@ -276,8 +277,11 @@ class Server:
     def remove(self, source: socket.socket) -> None:
         self.selector.unregister(source)
 
-    def client_gone(self) -> None:
-        self._done = not self._stay and all(one.current is None for one in self.listeners)
+    def client_gone(self, *, greeted: bool) -> None:
+        """Ends the platform with its last client; who only looks whether it is there is none."""
+        self._served = self._served or greeted
+        gone = all(one.current is None for one in self.listeners)
+        self._done = self._served and gone and not self._stay
 
     def run(self, stop: Stop, each_turn: Callable[[], None] = lambda: None) -> None:
         while not stop.is_set() and not self._done:

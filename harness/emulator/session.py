@@ -40,7 +40,7 @@ class Session:
     def __init__(self, function: PciFunction, *, busy: bool = False) -> None:
         self._function = function
         self._busy = busy
-        self._greeted = False
+        self.greeted = False  # a VERSION was agreed on: whoever is there is a client
         self._table: dict[int, Callable[[Message], bytes]] = {
             Operation.DMA_MAP: self._dma_map,
             Operation.DMA_UNMAP: self._dma_unmap,
@@ -59,11 +59,11 @@ class Session:
         header = message.header
         if self._busy:
             return vfio_user.encode_error(header, errno.EBUSY), False
-        if not self._greeted:
+        if not self.greeted:
             if header.command != Operation.VERSION:
                 raise ProtocolError(f"command {header.command} before VERSION")
             reply = vfio_user.encode_reply(header, vfio_user.negotiate(message.body))
-            self._greeted = True
+            self.greeted = True
             return reply, True
         try:
             handler = self._table.get(header.command)

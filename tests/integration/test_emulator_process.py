@@ -262,6 +262,21 @@ def test_two_platforms_in_one_directory(start: Start, ram: int) -> None:
     assert (platform.directory / "device-root.der").read_bytes() == root
 
 
+def test_a_second_platform_does_not_end_one_that_waits_for_its_client(
+    start: Start, ram: int
+) -> None:
+    platform = start()
+    assert start(ready=False).wait()[0] == 64  # it has asked whether anybody serves the sockets
+    platform.client("tdi1", greet=False).close()
+    client = attach(platform, ram)
+    assert client.read(BAR0, 0, 4) == b"TDID"
+    silent = platform.client("tdi1", greet=False)
+    client.close()
+    wait_for(lambda: any(e["event"] == "client-end" for e in platform.log()), "the client's end")
+    silent.close()
+    assert platform.wait()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
