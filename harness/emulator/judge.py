@@ -63,8 +63,8 @@ class Judge:
         """What is wrong with a transfer as a whole: no TLP of it is sent then."""
         if iova + length > 1 << 64:
             return Reason.IOVA_WRAP
-        split = trusted and self.knobs.model is Model.N and tdi.vtom != ALL_ONES
-        if split and iova < tdi.vtom < iova + length:
+        split = trusted and self.knobs.model is Model.N and tdi.dma_enabled
+        if split and tdi.vtom != ALL_ONES and iova < tdi.vtom < iova + length:
             return Reason.VTOM_STRADDLE
         return Reason.NONE
 
@@ -110,8 +110,10 @@ class Judge:
         model = self.knobs.model
         if model is Model.N and trusted:
             vtom = who.tdi.vtom
-            if vtom == ALL_ONES or iova < vtom:
+            if vtom == ALL_ONES:
                 return iova, _MAX_RUN, True
+            if iova < vtom:  # it may have moved into a transfer that was begun before
+                return iova, vtom - iova, True
             return iova - vtom, _MAX_RUN, False
         if model is not Model.B and not trusted:
             return iova, _MAX_RUN, False

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from harness.emulator import tdi_function
 from harness.emulator.config_space import COMMAND_MEMORY
 from harness.emulator.dma_engine import Operation, Status
 from harness.emulator.judge import Knobs
@@ -224,6 +226,35 @@ def test_second_function_is_judged_on_its_own(make: Make) -> None:
     assert verdict(rig, PRIVATE, trusted=True) is Reason.NONE
     assert verdict(rig, PRIVATE, trusted=True, tdi=1) is Reason.TDI_STATE
     assert rig.state(1) is TdiState.UNLOCKED
+
+
+def test_vtom_that_moves_into_a_running_transfer(make: Make) -> None:
+    rig = make(Model.N)
+    rig.to_run(0, ALL_ONES)
+    function = rig.platform.tdi_functions[0]
+    border = PRIVATE + (1 << 20) + 0x8000
+    flags = Operation.WRITE << 4 | tdi_function.FLAG_TRUSTED
+    function.bar_write(tdi_function.FLAGS, struct.pack("<I", flags))
+    function.bar_write(tdi_function.IOVA, struct.pack("<4Q", PRIVATE, 0, 4 << 20, 1))
+    function.bar_write(tdi_function.DOORBELL, struct.pack("<I", 1))
+    rig.command(Command.DISABLE_DMA)
+    assert rig.command(Command.ENABLE_DMA, border)[0] is Result.OK
+    while rig.platform.busy():
+        rig.platform.step()
+    blocked = rig.events("tlp")[-1]
+    assert (blocked["iova"], blocked["gpa"]) == (hex(border), hex(0))
+    assert blocked["reason"] == "private-page"
+    assert rig.peek(border, 64) == bytes(64)
+
+
+def test_a_border_means_nothing_while_private_dma_is_off(make: Make) -> None:
+    rig = make(Model.N)
+    rig.to_run(0, PRIVATE)
+    assert verdict(rig, PRIVATE - 32, trusted=True) is Reason.VTOM_STRADDLE
+    rig.command(Command.DISABLE_DMA)
+    assert verdict(rig, PRIVATE - 32, trusted=True) is Reason.DMA_DISABLED
+    rig.command(Command.UNLOCK)
+    assert verdict(rig, PRIVATE - 32, trusted=True) is Reason.TDI_STATE
 
 
 def test_vtom_must_be_aligned_and_dma_is_enabled_once(make: Make) -> None:
