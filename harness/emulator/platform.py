@@ -69,7 +69,7 @@ class Platform:
         """Another guest, or a fresh boot of it: nothing shared, nothing locked is left."""
         self.processor.reset()
         for tdi in self.tdis:
-            tdi.conventional_reset()
+            tdi.guest_gone()
 
     @property
     def functions(self) -> list[PciFunction]:

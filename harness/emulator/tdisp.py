@@ -125,7 +125,11 @@ class Tdi:
         return Result.OK
 
     def conventional_reset(self) -> None:
-        """The machine was reset: no lock survives; the host's session and binding do."""
+        """No lock survives; session, binding and what the guest's vIOMMU has attached do."""
         self._move(TdiState.UNLOCKED, "reset")
+
+    def guest_gone(self) -> None:
+        """Another guest, or the same from its beginning: its vIOMMU has nothing attached."""
+        self.conventional_reset()
         self.table = None
         self.vtom = 0

@@ -195,6 +195,18 @@ def test_private_and_shared_interleaved(make: Make, model: Model) -> None:
         assert rig.peek(SHARED + 64 * round_, 1)[0] == ~round_ & 0xFF
 
 
+def test_a_bus_reset_leaves_the_table_and_a_new_guest_does_not(make: Make) -> None:
+    rig = make(Model.B)
+    run_with_tables(rig)
+    function = rig.platform.tdi_functions[0]
+    function.conventional_reset()  # what a secondary bus reset of the guest comes to
+    rig.power(function)
+    assert rig.state() is TdiState.UNLOCKED
+    assert verdict(rig, SHARED) is Reason.NONE
+    rig.platform.guest_port.conventional_reset()
+    assert verdict(rig, SHARED) is Reason.NO_TABLE
+
+
 @pytest.mark.parametrize("rights", [READ, WRITE])
 def test_permissions_of_the_leaf(make: Make, rights: int) -> None:
     rig = make(Model.B)
