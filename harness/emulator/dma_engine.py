@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from harness.emulator.words import Reason
+from harness.emulator.words import Direction, Reason
 
 MAX_LENGTH = 64 << 20
 SLICE_BYTES = 1 << 20
@@ -48,7 +48,7 @@ class DmaPort(Protocol):
 
     def write(self, trusted: bool, iova: int, data: bytes) -> None: ...
 
-    def refuse(self, trusted: bool, iova: int, length: int) -> Reason:
+    def refuse(self, request: tuple[bool, Direction], iova: int, length: int) -> Reason:
         """What is wrong with a range as a whole (NONE: nothing)."""
 
 
@@ -109,11 +109,12 @@ class DmaEngine:
         limit = BUFFER_BYTES if job.operation == Operation.WRITE_BUFFER else MAX_LENGTH
         if not 0 < job.length <= limit:
             return Reason.BAD_LENGTH, job.iova
-        ends = [(job.trusted, job.iova)]
+        reads = job.operation in (Operation.READ, Operation.COPY)
+        ends = [((job.trusted, Direction.READ if reads else Direction.WRITE), job.iova)]
         if job.operation == Operation.COPY:
-            ends.append((job.target_trusted, job.target))
-        for trusted, iova in ends:
-            reason = self._port.refuse(trusted, iova, job.length)
+            ends.append(((job.target_trusted, Direction.WRITE), job.target))
+        for request, iova in ends:
+            reason = self._port.refuse(request, iova, job.length)
             if reason is not Reason.NONE:
                 return reason, iova
         return None

@@ -203,11 +203,10 @@ class JudgedPort:
         self._announcements = announcements
         self._tlps = TlpLog(function.log)
 
-    def refuse(self, trusted: bool, iova: int, length: int) -> Reason:
-        tdi = self._function.tdi
-        reason = self._judge.whole(tdi, trusted, iova, length)
+    def refuse(self, request: tuple[bool, Direction], iova: int, length: int) -> Reason:
+        reason = self._judge.whole(self._function.tdi, request[0], iova, length)
         if reason is not Reason.NONE:
-            self._log((trusted, Direction.WRITE), Piece(iova, None, length, 1, reason))
+            self._log(request, Piece(iova, None, length, 1, reason))
         return reason
 
     def read(self, trusted: bool, iova: int, length: int) -> bytes:

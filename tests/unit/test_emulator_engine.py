@@ -87,6 +87,13 @@ def test_bad_descriptors_touch_nothing(
     assert not [event for event in rig.events("tlp") if event["verdict"] == "ok"]
 
 
+def test_the_direction_of_a_transfer_that_is_wrong_as_a_whole(rig: Rig) -> None:
+    for operation in (Operation.READ, Operation.WRITE, Operation.COPY):
+        assert rig.dma(operation, ALL_ONES, 64)[1] == Reason.IOVA_WRAP
+    rig.dma(Operation.COPY, SHARED, 64, target=ALL_ONES)
+    assert [tlp["dir"] for tlp in rig.events("tlp")] == ["read", "write", "read", "write"]
+
+
 def test_a_copy_to_a_bad_target(rig: Rig) -> None:
     status, reason, done = rig.dma(Operation.COPY, SHARED, 8192, target=SHARED - 4096)
     assert (status, reason, done) == (Status.FAILED, Reason.PRIVATE_PAGE, 0)
