@@ -138,6 +138,7 @@ class GuestMemory:
         self._starts: list[int] = []
         self._regions: list[Region] = []
         self._files: dict[tuple[int, int], Backing] = {}
+        self._opened: list[Backing] = []  # also those that a grown file has left behind
 
     def map(
         self, address: int, size_bytes: int, *, fd: int | None, offset: int, flags: int
@@ -171,6 +172,7 @@ class GuestMemory:
             raise MapRefused(errno.EINVAL, f"file of {status.st_size} bytes, {needed_bytes} needed")
         # Grown since: regions made before keep the old object, which stays valid for them.
         self._files[key] = _open_backing(fd)
+        self._opened.append(self._files[key])
         return self._files[key]
 
     def unmap(self, address: int, size_bytes: int) -> None:
@@ -194,14 +196,13 @@ class GuestMemory:
 
     def clear(self) -> None:
         """Forget everything: the client is gone."""
-        backings = {id(b): b for b in self._files.values()}
-        backings.update({id(r.backing): r.backing for r in self._regions if r.backing})
         self._starts.clear()
         self._regions.clear()
         self._files.clear()
-        for backing in backings.values():
+        for backing in self._opened:
             with contextlib.suppress(OSError):
                 backing.close()
+        self._opened.clear()
 
     @property
     def region_count(self) -> int:

@@ -146,6 +146,19 @@ def test_a_file_is_opened_once_and_released(ram: int) -> None:
     assert open_files() == before
 
 
+def test_a_file_that_grows_is_released_as_often_as_it_was_opened() -> None:
+    fd = os.memfd_create("grows")
+    before = open_files()
+    memory = GuestMemory()
+    for pages in range(1, 6):
+        os.ftruncate(fd, pages * 4096)
+        memory.map(0, pages * 4096, fd=fd, offset=0, flags=3)
+        memory.unmap(0, pages * 4096)
+    memory.clear()
+    assert open_files() == before
+    os.close(fd)
+
+
 def test_a_client_that_truncates_its_file_does_not_kill_us() -> None:
     fd = os.memfd_create("shrinks")
     os.ftruncate(fd, 0x4000)
