@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 
 # VFIO interrupt types (linux/vfio.h) and how many of each a function has
 INTX, MSI, MSIX, ERR, REQ = range(5)
@@ -59,9 +60,11 @@ class Interrupts:
         if key in self._masked:
             self._pending.add(key)
             return True
-        # EAGAIN: the client lets its counter overflow; it has an interrupt pending anyway
-        with contextlib.suppress(OSError):
-            os.write(fd, (1).to_bytes(8, "little"))
+        # A full counter has an interrupt pending anyway. O_NONBLOCK does not answer for it alone:
+        # the client has the same open file and may have cleared it.
+        if _takes_more(fd):
+            with contextlib.suppress(OSError):
+                os.write(fd, (1).to_bytes(8, "little"))
         return True
 
     def close(self) -> None:
@@ -70,3 +73,9 @@ class Interrupts:
         self._fds.clear()
         self._masked.clear()
         self._pending.clear()
+
+
+def _takes_more(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return any(events & select.POLLOUT for _, events in poll.poll(0))

@@ -170,11 +170,14 @@ class Session:
             return
         if len(message.fds) != len(vectors):
             raise Refused(errno.EINVAL, "SET_IRQS: descriptors and count differ")
+        for fd in message.fds:
+            try:
+                # a full event counter must not stop the platform
+                os.set_blocking(fd, False)
+            except OSError as exc:  # opened with O_PATH
+                raise Refused(errno.EINVAL, f"SET_IRQS: {exc}") from exc
         for vector in vectors:
-            fd = message.fds.pop(0)
-            # a full event counter must not stop the platform
-            os.set_blocking(fd, False)
-            self._function.interrupts.assign(index, vector, fd)
+            self._function.interrupts.assign(index, vector, message.fds.pop(0))
 
     # -- registers
 

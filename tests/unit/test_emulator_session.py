@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,31 @@ def test_an_event_counter_that_nobody_reads(peer: Peer) -> None:
     os.write(fd, ((1 << 64) - 2).to_bytes(8, "little"))  # full: a write would block for ever
     assert peer.function.interrupts.trigger(MSIX, 0)
     os.close(fd)
+
+
+def test_an_event_descriptor_that_the_client_makes_blocking_again(peer: Peer) -> None:
+    fd = os.eventfd(0)
+    peer.raw(Operation.SET_IRQS, set_irqs(ARM, MSIX, 0, 1), os.dup(fd))
+    os.write(fd, ((1 << 64) - 2).to_bytes(8, "little"))
+    os.set_blocking(fd, True)  # the open file is shared with the session
+    trigger = threading.Thread(target=peer.function.interrupts.trigger, args=(MSIX, 0))
+    trigger.start()
+    trigger.join(5)
+    held_up = trigger.is_alive()
+    os.eventfd_read(fd)
+    trigger.join()
+    assert not held_up
+    os.close(fd)
+
+
+def test_an_event_descriptor_that_cannot_be_written(peer: Peer) -> None:
+    path, event = os.open("/", os.O_PATH), os.eventfd(0)
+    header, _, left = peer.raw(Operation.SET_IRQS, set_irqs(ARM, MSIX, 0, 2), event, path)
+    assert header.error == errno.EINVAL
+    assert left == [event, path], "the caller closes what the session does not keep"
+    assert not peer.function.interrupts.assigned(MSIX, 0)
+    os.close(path)
+    os.close(event)
 
 
 # -- the end
