@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import selectors
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,37 @@ def _by_name(words: type[Word], name: object, key: str) -> Word:
     return by_name[name]
 
 
+class _Asker:
+    """One connection. Takes no further line before the answer to the last one is sent."""
+
+    def __init__(self, connection: socket.socket, control: Control) -> None:
+        self._socket = connection
+        self._control = control
+        self._pending = bytearray()
+        self._unsent = bytearray()
+
+    def ready(self, mask: int) -> int:
+        """The events to wait for next, 0 when it is over. Raises OSError."""
+        if mask & selectors.EVENT_READ:
+            data = self._socket.recv(_MAX_LINE_BYTES)
+            if not data:
+                return 0
+            self._pending += data
+        self._send()
+        while b"\n" in self._pending and not self._unsent:
+            line, _, self._pending = self._pending.partition(b"\n")
+            self._unsent += self._control.answer(bytes(line))
+            self._send()
+        if self._unsent:
+            return selectors.EVENT_WRITE
+        return selectors.EVENT_READ if len(self._pending) <= _MAX_LINE_BYTES else 0
+
+    def _send(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._unsent:
+                del self._unsent[: self._socket.send(self._unsent)]
+
+
 class ControlSocket:
     """Serves a Control next to the functions' sockets; at most 8 askers at a time."""
 
@@ -159,7 +191,7 @@ class ControlSocket:
         self._control = control
         self._server = server
         self._socket = bind_socket(path)
-        self._connections: dict[socket.socket, bytearray] = {}
+        self._connections: dict[socket.socket, _Asker] = {}
         server.add(self._socket, self._accept)
 
     def _accept(self, mask: int) -> None:
@@ -170,22 +202,17 @@ class ControlSocket:
                 connection.close()
                 return
             connection.setblocking(False)
-            self._connections[connection] = bytearray()
-            self._server.add(connection, lambda _: self._read(connection))
+            self._connections[connection] = _Asker(connection, self._control)
+            self._server.add(connection, lambda mask: self._ready(connection, mask))
 
-    def _read(self, connection: socket.socket) -> None:
-        pending = self._connections[connection]
+    def _ready(self, connection: socket.socket, mask: int) -> None:
         try:
-            data = connection.recv(_MAX_LINE_BYTES)
-            pending += data
-            while b"\n" in pending:
-                line, _, rest = bytes(pending).partition(b"\n")
-                pending[:] = rest
-                # answers are short: one that does not fit means that nobody reads
-                connection.send(self._control.answer(line))
+            events = self._connections[connection].ready(mask)
         except OSError:
-            data = b""
-        if not data or len(pending) > _MAX_LINE_BYTES:
+            events = 0
+        if events:
+            self._server.wait_for(connection, events)
+        else:
             self._drop(connection)
 
     def _drop(self, connection: socket.socket) -> None:

@@ -274,6 +274,12 @@ class Server:
         """Watch a further socket, such as the control socket's."""
         self.selector.register(source, selectors.EVENT_READ, _Callback(ready))
 
+    def wait_for(self, source: socket.socket, events: int) -> None:
+        """What to watch it for from now on."""
+        key = self.selector.get_key(source)
+        if key.events != events:
+            self.selector.modify(source, events, key.data)
+
     def remove(self, source: socket.socket) -> None:
         self.selector.unregister(source)
 

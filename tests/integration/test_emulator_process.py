@@ -404,6 +404,23 @@ def test_bad_control_lines(start: Start, line: bytes) -> None:
     assert platform.ask(op="state")["ok"]
 
 
+def test_a_control_answer_that_is_longer_than_a_socket_holds(start: Start, ram: int) -> None:
+    platform = start()
+    client = attach(platform, ram, "tsm-guest")
+    big = sealed_ram(128 << 20)
+    client.map(big, 1 << 32, 128 << 20)
+    entries = [struct.pack("<QII", (1 << 32) + page * 8192, 1, 1) for page in range(16000)]
+    os.pwrite(ram, b"".join(entries), 0)
+    assert command(client, Command.PAGE_STATE_LIST, 0, len(entries)) == Result.OK
+    assert len(platform.ask(op="pages")["shared"]) == 16000
+    with socket.socket(socket.AF_UNIX) as silent:  # asks, and never reads
+        silent.connect(str(platform.directory / "control.sock"))
+        silent.sendall(b'{"op": "pages"}\n' * 100)
+        assert platform.ask(op="state")["ok"]
+    assert platform.ask(op="state")["ok"]
+    os.close(big)
+
+
 def test_a_control_line_without_end(start: Start) -> None:
     platform = start()
     with socket.socket(socket.AF_UNIX) as control:
