@@ -131,6 +131,26 @@ class Region:
         return self.address + self.size_bytes
 
 
+class Extents:
+    """Ranges of addresses, neighbours joined."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> None:
+        """start: not below the end of the range before."""
+        if self._ends and self._ends[-1] == start:
+            self._ends[-1] = end
+        else:
+            self._starts.append(start)
+            self._ends.append(end)
+
+    def contains(self, address: int, length: int) -> bool:
+        at = bisect_right(self._starts, address) - 1
+        return at >= 0 and address + length <= self._ends[at]
+
+
 class GuestMemory:
     """The address space one client gave to one function."""
 
@@ -226,6 +246,14 @@ class GuestMemory:
             return all(r.readable and r.writable for r, _, _ in self._pieces(address, length))
         except OutsideMemory:
             return False
+
+    def extents(self) -> Extents:
+        """What contains() allows, for many questions at once. Holds until the next change."""
+        extents = Extents()
+        for region in self._regions:
+            if region.readable and region.writable and region.backing is not None:
+                extents.add(region.address, region.end)
+        return extents
 
     def read(self, address: int, length: int) -> bytes:
         """`length` bytes. Raises OutsideMemory."""

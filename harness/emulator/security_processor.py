@@ -16,7 +16,7 @@ from harness.emulator.evidence import NONCE_BYTES, Claims, Device
 from harness.emulator.faults import FaultLog, Injections
 from harness.emulator.iommu import MAX_LEVEL, Iommu, Table
 from harness.emulator.judge import Knobs
-from harness.emulator.memory import GuestMemory, OutsideMemory
+from harness.emulator.memory import Extents, GuestMemory, OutsideMemory
 from harness.emulator.page_state import PageStates
 from harness.emulator.tdisp import Tdi
 from harness.emulator.words import (
@@ -270,7 +270,9 @@ class SecurityProcessor:
         return Answer(Result.OK, (changed,))
 
     @staticmethod
-    def _page_problem(memory: GuestMemory, gpa: int, pages: int, shared: int) -> Result | None:
+    def _page_problem(
+        memory: GuestMemory | Extents, gpa: int, pages: int, shared: int
+    ) -> Result | None:
         if gpa % PAGE_BYTES or pages == 0 or shared > 1:
             return Result.BAD_ARGUMENT
         if pages > 1 << 40 or not memory.contains(gpa, pages * PAGE_BYTES):
@@ -287,8 +289,10 @@ class SecurityProcessor:
             return Answer(Result.BAD_ARGUMENT)
         raw = request.memory.read(at, count * _LIST_ENTRY.size)
         entries = list(_LIST_ENTRY.iter_unpack(raw))
+        # behind a vIOMMU there are a region per page, and an entry may name all of them
+        extents = request.memory.extents()
         for number, (gpa, pages, shared) in enumerate(entries):
-            problem = self._page_problem(request.memory, gpa, pages, shared)
+            problem = self._page_problem(extents, gpa, pages, shared)
             if problem is not None:
                 return Answer(problem, (number,))
         changed = sum(

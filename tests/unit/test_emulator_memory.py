@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -170,6 +171,25 @@ def test_a_client_that_truncates_its_file_does_not_kill_us() -> None:
     with pytest.raises(OutsideMemory):
         memory.write(0x2000, b"x")
     assert os.fstat(fd).st_size == 0x1000
+    memory.clear()
+    os.close(fd)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4), st.sampled_from((1, 3, 3, 3)))),
+    st.lists(st.tuples(st.integers(0, 25 * 4096), st.integers(1, 5 * 4096))),
+)
+def test_extents_say_what_contains_says(
+    regions: list[tuple[int, int, int]], questions: list[tuple[int, int]]
+) -> None:
+    fd = sealed_ram(4 * 4096)
+    memory = GuestMemory()
+    for first, pages, rights in regions:
+        with contextlib.suppress(MapRefused):
+            memory.map(first * 4096, pages * 4096, fd=fd, offset=0, flags=rights)
+    extents = memory.extents()
+    for address, length in questions:
+        assert extents.contains(address, length) == memory.contains(address, length)
     memory.clear()
     os.close(fd)
 
