@@ -28,6 +28,7 @@ from harness.errors import InfraError, UserError
 _POLL_S = 0.2
 _MAX_UNREAD_BYTES = 4 << 20
 _MESSAGES_PER_TURN = 64  # so that one client cannot starve the others
+_MAX_CLIENTS = 8  # of a socket: one is served, the others wait to be told EBUSY
 _ANCILLARY = socket.CMSG_SPACE(4 * vfio_user.MAX_MSG_FDS)
 
 
@@ -190,6 +191,9 @@ class Listener:
         try:
             connection, _ = self._socket.accept()
         except OSError:  # the client went away again, or we are out of descriptors
+            return
+        if len(self.clients) >= _MAX_CLIENTS:
+            connection.close()
             return
         refused = self.current is not None
         session = Session(self.function, busy=refused)

@@ -232,6 +232,23 @@ def test_too_many_descriptors_leak_nothing(start: Start, ram: int) -> None:
     wait_for(lambda: platform.open_files() <= before, "the descriptors to be closed")
 
 
+def test_many_silent_clients_leave_descriptors_for_the_others(start: Start, ram: int) -> None:
+    platform = start()
+    before = platform.open_files()
+    good = attach(platform, ram)
+    silent = [platform.client(greet=False) for _ in range(7)]
+    wait_for(lambda: platform.open_files() >= before + 8, "the silent ones to be taken")
+    for _ in range(50):
+        assert platform.client(greet=False).closed()
+    assert platform.open_files() <= before + 9  # and the RAM
+    assert good.read(BAR0, 0, 4) == b"TDID"
+    silent[0].close()
+    wait_for(lambda: platform.open_files() < before + 9, "the first of them to be gone")
+    assert platform.client(greet=False).call(Operation.VERSION, struct.pack("<HH", 0, 1))[0] == (
+        errno.EBUSY
+    )
+
+
 def test_many_mappings_of_one_file(start: Start, ram: int) -> None:
     platform = start()
     client = platform.client()
