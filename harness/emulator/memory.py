@@ -23,6 +23,8 @@ from harness.emulator.words import PAGE_BYTES
 
 # A vIOMMU in front of us may map each 4 KiB page: more than the protocol's usual 65535.
 MAX_REGIONS = 1 << 20
+# Each takes a descriptor, and all functions together have as many as a process may have.
+MAX_FILES = 32
 _F_GET_SEALS = 1034
 _F_SEAL_SHRINK = 2
 
@@ -165,7 +167,8 @@ class GuestMemory:
     ) -> None:
         """Add a region. fd is not kept and not closed here. flags: bit 0 read, bit 1 write.
 
-        Raises MapRefused: EINVAL (shape, file too small), EEXIST (overlap), ENOSPC (too many).
+        Raises MapRefused: EINVAL (shape, file too small), EEXIST (overlap), ENOSPC (too many
+        regions or files).
         """
         end = address + size_bytes
         if size_bytes == 0 or end > 1 << 64 or address % PAGE_BYTES or size_bytes % PAGE_BYTES:
@@ -190,10 +193,23 @@ class GuestMemory:
             return known
         if status.st_size < needed_bytes:
             raise MapRefused(errno.EINVAL, f"file of {status.st_size} bytes, {needed_bytes} needed")
+        if len(self._opened) >= MAX_FILES:
+            self._close_unused()
+        if len(self._opened) >= MAX_FILES:
+            raise MapRefused(errno.ENOSPC, "too many files")
         # Grown since: regions made before keep the old object, which stays valid for them.
         self._files[key] = _open_backing(fd)
         self._opened.append(self._files[key])
         return self._files[key]
+
+    def _close_unused(self) -> None:
+        used = {id(region.backing) for region in self._regions}
+        for backing in self._opened:
+            if id(backing) not in used:
+                with contextlib.suppress(OSError):
+                    backing.close()
+        self._opened = [backing for backing in self._opened if id(backing) in used]
+        self._files = {key: one for key, one in self._files.items() if id(one) in used}
 
     def unmap(self, address: int, size_bytes: int) -> None:
         """Remove the regions of a range, which may be none: a vIOMMU takes back all that may be.
@@ -216,13 +232,8 @@ class GuestMemory:
 
     def clear(self) -> None:
         """Forget everything: the client is gone."""
-        self._starts.clear()
-        self._regions.clear()
-        self._files.clear()
-        for backing in self._opened:
-            with contextlib.suppress(OSError):
-                backing.close()
-        self._opened.clear()
+        self.unmap_all()
+        self._close_unused()
 
     @property
     def region_count(self) -> int:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.emulator.memory import GuestMemory, MapRefused, OutsideMemory
+from harness.emulator.memory import MAX_FILES, GuestMemory, MapRefused, OutsideMemory
 from harness.emulator.page_state import PageStates
 from tests.unit.emulator_rig import RAM_BYTES, sealed_ram
 
@@ -158,6 +158,31 @@ def test_a_file_that_grows_is_released_as_often_as_it_was_opened() -> None:
     memory.clear()
     assert open_files() == before
     os.close(fd)
+
+
+def test_files_are_limited_and_those_not_in_use_make_room() -> None:
+    before = open_files()
+    memory = GuestMemory()
+
+    def another(number: int) -> None:
+        fd = sealed_ram(4096)
+        try:
+            memory.map(number * 4096, 4096, fd=fd, offset=0, flags=3)
+        finally:
+            os.close(fd)
+
+    for number in range(MAX_FILES):
+        another(number)
+    with pytest.raises(MapRefused) as refused:
+        another(MAX_FILES)
+    assert refused.value.errno_value == errno.ENOSPC
+    memory.unmap(0, 4096)
+    another(MAX_FILES)
+    memory.write(4096, b"kept")
+    assert memory.read(4096, 4) == b"kept"
+    assert open_files() == before + MAX_FILES
+    memory.clear()
+    assert open_files() == before
 
 
 def test_a_client_that_truncates_its_file_does_not_kill_us() -> None:
