@@ -39,6 +39,9 @@ class Interrupts:
     def disable(self, index: int) -> None:
         for key in [key for key in self._fds if key[0] == index]:
             self.assign(*key, None)
+        # who arms it again starts afresh: nobody would know that a mask was left
+        self._masked = {key for key in self._masked if key[0] != index}
+        self._pending = {key for key in self._pending if key[0] != index}
 
     def mask(self, index: int, vector: int, masked: bool) -> None:
         """A masked interrupt waits until it is unmasked."""
