@@ -86,6 +86,9 @@ class Session:
 
     def _dma_unmap(self, message: Message) -> bytes:
         _, flags, address, size = unpack(_DMA_UNMAP, message.body)
+        if flags & ~vfio_user.DMA_UNMAP_ALL:
+            # flag 1 wants a bitmap of dirty pages behind the answer
+            raise Refused(errno.EINVAL, f"DMA_UNMAP: flags {flags:#x}")
         if flags & vfio_user.DMA_UNMAP_ALL:
             self._function.memory.unmap_all()
         else:
@@ -200,7 +203,8 @@ class Session:
 
     def _write_multi(self, message: Message) -> bytes:
         (count,) = unpack(_MULTI, message.body)
-        if len(message.body) != _MULTI.size + count * _MULTI_ENTRY.size:
+        length_fits = len(message.body) == _MULTI.size + count * _MULTI_ENTRY.size
+        if count > vfio_user.MAX_MULTI_WRITES or not length_fits:
             raise Refused(errno.EINVAL, "REGION_WRITE_MULTI: length")
         done = 0
         for offset, region, size, data in _MULTI_ENTRY.iter_unpack(message.body[_MULTI.size :]):

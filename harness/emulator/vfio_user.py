@@ -22,6 +22,8 @@ MAX_DATA_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = MAX_DATA_BYTES + 64
 PAGE_SIZES = 4096
 MAX_DMA_MAPS = 65535
+# QEMU sends 200 at most; each may ring a doorbell, and the other functions wait for all of them
+MAX_MULTI_WRITES = 200
 
 TYPE_MASK, TYPE_COMMAND, TYPE_REPLY = 0xF, 0, 1
 FLAG_NO_REPLY, FLAG_ERROR = 1 << 4, 1 << 5

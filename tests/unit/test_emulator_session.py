@@ -208,6 +208,8 @@ def test_map_and_unmap(peer: Peer) -> None:
     assert peer.error(Operation.DMA_UNMAP, struct.pack("<IIQQ", 24, 0, 0, 0x1000)) == errno.EINVAL
     assert peer.ok(Operation.DMA_UNMAP, unmap) == unmap
     assert not peer.function.memory.contains(0, 1)
+    dirty = struct.pack("<IIQQQQ", 40, 1, 0, 0x10000, 4096, 8)  # with a bitmap of dirty pages
+    assert peer.error(Operation.DMA_UNMAP, dirty) == errno.EINVAL
     assert peer.ok(Operation.DMA_MAP, dma_map(0x4000, 0x1000), fd) == b""
     everything = struct.pack("<IIQQ", 24, 2, 0, 0)
     assert peer.ok(Operation.DMA_UNMAP, everything) == everything
@@ -280,6 +282,9 @@ def test_write_multi(peer: Peer) -> None:
     for count in (2, 4, 1 << 60):
         body = struct.pack("<Q", count) + entries
         assert peer.error(Operation.REGION_WRITE_MULTI, body) == errno.EINVAL
+    many = struct.pack("<Q", 201) + entries[:24] * 201
+    assert peer.error(Operation.REGION_WRITE_MULTI, many) == errno.EINVAL
+    assert peer.ok(Operation.REGION_WRITE_MULTI, struct.pack("<Q", 200) + entries[:24] * 200)
     long = struct.pack("<QQII", 1, 0x110, BAR0, 9) + bytes(8)
     assert peer.error(Operation.REGION_WRITE_MULTI, long) == errno.EINVAL
 
@@ -312,6 +317,19 @@ def test_arm_trigger_disarm(peer: Peer) -> None:
     peer.raw(Operation.SET_IRQS, set_irqs(ARM, MSIX, 2, 1), os.dup(fd))
     peer.ok(Operation.SET_IRQS, set_irqs(trigger, MSIX, 0, 0))  # all off
     assert not peer.function.interrupts.assigned(MSIX, 2)
+    os.close(fd)
+
+
+def test_no_mask_outlives_a_disable(peer: Peer) -> None:
+    mask = vfio_user.DATA_NONE | vfio_user.ACTION_MASK
+    peer.ok(Operation.SET_IRQS, set_irqs(mask, MSIX, 1, 1))
+    peer.ok(
+        Operation.SET_IRQS, set_irqs(vfio_user.DATA_NONE | vfio_user.ACTION_TRIGGER, MSIX, 0, 0)
+    )
+    fd = os.eventfd(0, os.EFD_NONBLOCK)
+    peer.raw(Operation.SET_IRQS, set_irqs(ARM, MSIX, 1, 1), os.dup(fd))
+    assert peer.function.interrupts.trigger(MSIX, 1)
+    assert os.eventfd_read(fd) == 1
     os.close(fd)
 
 
