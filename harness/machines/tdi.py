@@ -70,7 +70,10 @@ class GuestTdi:
         first = parse_answer(line)
         if first is None or first.rc:
             self._dialogue.close()
-            raise NoTdiError(f"{machine.name}: {first.why if first else line}")
+            text = f"{machine.name}: {first.why if first else line}"
+            if first and first.rc != -errno.ENODEV:
+                raise TdiRefusedError(text, first.rc)
+            raise NoTdiError(text)
         self.bdf = first["bdf"]
         self.interface = first.number("interface")
 

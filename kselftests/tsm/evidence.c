@@ -36,7 +36,7 @@ FIXTURE_SETUP(evidence)
 		SKIP(return, "no netlink family " DEVICE_EVIDENCE_FAMILY_NAME);
 	ASSERT_LE(0, self->ev.fd);
 	self->t = &self->m.tdi[0];
-	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+	ASSERT_EQ(0, tdi_begin(&self->m, self->t));
 }
 
 /* A device about which a verdict was needed always needs one: take a new one */

@@ -37,7 +37,7 @@ FIXTURE_SETUP(explosion)
 	if (self->m.model != MODEL_A)
 		SKIP(return, "the translation changes with trust in model A only");
 	self->t = &self->m.tdi[0];
-	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
+	ASSERT_EQ(0, tdi_begin(&self->m, self->t));
 	test_bind(self->t);
 	ASSERT_EQ(0, tdi_info(self->t, &self->info));
 	test_unbind(self->t);

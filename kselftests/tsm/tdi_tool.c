@@ -6,8 +6,9 @@
  *	rc=0 slot=0 addr=0x1234000
  *	rc=-16
  *
- * rc is 0 or -errno. It begins with the answer to the command tdi. Mappings
- * live as long as the program: it is no test.
+ * rc is 0 or -errno. It begins with the answer to the command tdi, -ENODEV if
+ * there is nothing to talk about, -EIO if it is broken. Mappings live as long as
+ * the program: it is no test.
  *
  *	tdi				the TDI's BDF and interface, the TSM, the model
  *	reset				unlocked, unbound, trust level auto
@@ -92,7 +93,7 @@ static void cmd_tdi(struct tool *tool, char **words)
 static void cmd_reset(struct tool *tool, char **words)
 {
 	(void)words;
-	answer(tdi_reset(&tool->machine, tool->tdi), "%s", "");
+	answer(tdi_begin(&tool->machine, tool->tdi), "%s", "");
 }
 
 static void cmd_to(struct tool *tool, char **words)
@@ -322,8 +323,8 @@ int main(int argc, char **argv)
 	if (!why && (index < 0 || index >= tool.machine.n_tdis))
 		why = "no such TDI";
 	if (why) {
-		answer(-ENODEV, " why=%s", why);
-		return 4; /* KSFT_SKIP */
+		answer(tool.machine.broken ? -EIO : -ENODEV, " why=%s", why);
+		return tool.machine.broken ? 1 : 4; /* KSFT_FAIL, KSFT_SKIP */
 	}
 	tool.tdi = &tool.machine.tdi[index];
 	cmd_tdi(&tool, NULL);

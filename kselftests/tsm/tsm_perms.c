@@ -109,8 +109,7 @@ TEST_F(uapi, perms_group_type)
 	int status;
 	pid_t pid;
 
-	if (!tdi_has(self->t, "iommu_group/type"))
-		SKIP(return, "the TDI has no IOMMU group");
+	GROUP_OR_SKIP(&self->m, self->t);
 	ASSERT_EQ(0, tdi_read(self->t, "iommu_group/type", before,
 			      sizeof(before)));
 	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_group_type));

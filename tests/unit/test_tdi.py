@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import pytest
 
 from harness.layout import KSELFTESTS
-from harness.machines.tdi import Answer, parse_answer
+from harness.machines import tdi
+from harness.machines.remote import RemoteMachine
+from harness.machines.tdi import Answer, GuestTdi, NoTdiError, TdiRefusedError, parse_answer
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,39 @@ def test_an_answer(line: str, expected: Answer) -> None:
 )
 def test_no_answer(line: str) -> None:
     assert parse_answer(line) is None
+
+
+class Greeting:
+    """A tool, and a machine, that say one line."""
+
+    name, ssh = "guest", None
+
+    def __init__(self, line: str) -> None:
+        self.line, self.closed = line, False
+
+    def read_line(self, _timeout_s: float) -> str:
+        return self.line
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("rc=-19 why=no TDI of the emulated platform", NoTdiError),
+        ("-bash: tdi_tool: not found", NoTdiError),
+        ("rc=-5 why=there is a devsec TSM, and the TDI has no tsm/lock", TdiRefusedError),
+    ],
+)
+def test_what_is_broken_is_no_reason_to_skip(
+    line: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = Greeting(line)
+    monkeypatch.setattr(tdi, "Dialogue", lambda *_: tool)
+    with pytest.raises(error):
+        GuestTdi(cast("RemoteMachine", tool))
+    assert tool.closed
 
 
 def test_numbers() -> None:

@@ -184,10 +184,14 @@ static const char *missing_needs(struct machine *m, unsigned int needs)
 
 	if (needs & NEED_TWO && m->n_tdis < 2)
 		return "only one TDI";
-	if (needs & NEED_TSM && !m->tsm[0])
+	if (needs & NEED_TSM && !m->tsm[0]) {
+		m->broken = tsm_has_driver();
 		return "no devsec TSM in " CLASS;
-	if (needs & NEED_TSM && !tdi_has(&m->tdi[0], "tsm/lock"))
-		return "the TDI has no tsm/lock";
+	}
+	if (needs & NEED_TSM && !tdi_has(&m->tdi[0], "tsm/lock")) {
+		m->broken = true;
+		return "there is a devsec TSM, and the TDI has no tsm/lock";
+	}
 	if (needs & NEED_TSM && !tdi_has(&m->tdi[0], "trust"))
 		return "devices have no trust level";
 	if (needs & NEED_TSM_DRIVER && !tsm_can_go())
@@ -195,10 +199,13 @@ static const char *missing_needs(struct machine *m, unsigned int needs)
 	if (needs & NEED_VIOMMU && !m->rules->viommu)
 		return "this hardware model has no vIOMMU";
 	if (needs & NEED_ACCOUNTING) {
+		m->broken = true;
 		if (!tdi_is_bound(&m->tdi[0]) && tdi_bind(&m->tdi[0]))
 			return "the TDI cannot be bound to tdi_test";
-		if (tdi_open(&m->tdi[0]) || tdi_info(&m->tdi[0], &info) ||
-		    info.live == -EOPNOTSUPP)
+		if (tdi_open(&m->tdi[0]) || tdi_info(&m->tdi[0], &info))
+			return "the driver tdi_test does not answer";
+		m->broken = false;
+		if (info.live == -EOPNOTSUPP)
 			return "live mappings are not counted";
 		tdi_close(&m->tdi[0]);
 	}
@@ -251,12 +258,11 @@ void machine_close(struct machine *m)
 }
 
 /*
- * Unlocked, no driver, trust level auto, nothing injected and nothing announced,
- * bus mastering off.
+ * Unlocked, and the platform says so too; no driver, trust level auto, nothing
+ * injected, bus mastering off. What the platform counted stays for test_check().
  */
 int tdi_reset(struct machine *m, struct tdi *t)
 {
-	__u64 unannounced, missing;
 	int rc, opcode;
 
 	rc = tdi_unbind(t) ?: probe_mode(m, t, 0);
@@ -271,6 +277,17 @@ int tdi_reset(struct machine *m, struct tdi *t)
 	}
 	if (!rc && tdi_has(t, "trust"))
 		rc = tdi_trust(t, "auto");
+	if (!rc && platform_state(m, t) > UNLOCKED)
+		rc = -EUCLEAN;
+	return rc;
+}
+
+/* The same to begin with: what was announced or counted before does not matter */
+int tdi_begin(struct machine *m, struct tdi *t)
+{
+	__u64 unannounced, missing;
+	int rc = tdi_reset(m, t);
+
 	if (!rc)
 		platform_check(m, &unannounced, &missing);
 	return rc;

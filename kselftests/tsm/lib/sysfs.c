@@ -75,6 +75,17 @@ int tdi_trust(const struct tdi *t, const char *level)
 	return tdi_write(t, "trust", level);
 }
 
+/* Unbound: no flush queue for the domain any more, if it has one */
+int tdi_flush_at_once(const struct tdi *t)
+{
+	char type[32];
+
+	if (tdi_read(t, "iommu_group/type", type, sizeof(type)) ||
+	    strcmp(type, "DMA-FQ"))
+		return 0;
+	return tdi_write(t, "iommu_group/type", "DMA");
+}
+
 int tdi_remove(struct tdi *t)
 {
 	tdi_close(t);
@@ -90,6 +101,11 @@ int bus_rescan(void)
 int bus_autoprobe(bool on)
 {
 	return write_text("/sys/bus/pci/drivers_autoprobe", on ? "1" : "0");
+}
+
+bool tsm_has_driver(void)
+{
+	return !access(TSM_DRIVER, F_OK);
 }
 
 /* Has the platform's TSM a driver that can be unbound? */

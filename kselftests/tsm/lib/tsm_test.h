@@ -129,7 +129,10 @@ struct tdi {
 	int fd;
 };
 
-/* @vtom: what the platform suggests, only in model N other than all ones */
+/*
+ * @vtom: what the platform suggests, only in model N other than all ones
+ * @broken: the reason that machine_open() gives is a defect, nothing that is missing
+ */
 struct machine {
 	int control;
 	int n_tdis;
@@ -141,6 +144,7 @@ struct machine {
 	unsigned int c_bit;
 	bool t0_blocked_locked;
 	bool bme_clear_is_error;
+	bool broken;
 };
 
 /* What a test needs, beyond root and the TDI with its driver */
@@ -165,6 +169,7 @@ void machine_find_tsm(struct machine *m);
 int tsm_back(struct machine *m);
 void machine_close(struct machine *m);
 int tdi_reset(struct machine *m, struct tdi *t);
+int tdi_begin(struct machine *m, struct tdi *t);
 int tdi_to(struct machine *m, struct tdi *t, enum tdi_state state,
 	   const char *trust);
 const char *state_name(enum tdi_state state);
@@ -201,9 +206,11 @@ int tdi_lock(struct machine *m, const struct tdi *t);
 int tdi_accept(const struct tdi *t);
 int tdi_unlock(struct machine *m, const struct tdi *t);
 int tdi_trust(const struct tdi *t, const char *level);
+int tdi_flush_at_once(const struct tdi *t);
 int tdi_remove(struct tdi *t);
 int bus_rescan(void);
 int bus_autoprobe(bool on);
+bool tsm_has_driver(void);
 bool tsm_can_go(void);
 int tsm_come(void);
 int tsm_go(void);
@@ -248,6 +255,10 @@ const char *entry_name(__u32 entry);
 #define OPEN_MACHINE_OR_SKIP(m, needs)                                        \
 	do {                                                                  \
 		const char *_why = machine_open(m, needs);                    \
+		ASSERT_FALSE((m)->broken)                                     \
+		{                                                             \
+			TH_LOG("%s", _why);                                   \
+		}                                                             \
 		if (_why)                                                     \
 			SKIP(return, "%s", _why);                             \
 	} while (0)
@@ -377,7 +388,7 @@ const char *entry_name(__u32 entry);
 	do {                                                                  \
 		OPEN_MACHINE_OR_SKIP(&self->m, needs);                        \
 		self->t = &self->m.tdi[0];                                    \
-		ASSERT_EQ(0, tdi_reset(&self->m, self->t));                   \
+		ASSERT_EQ(0, tdi_begin(&self->m, self->t));                   \
 	} while (0)
 
 /* The platform's word on the test */
@@ -451,6 +462,14 @@ const char *entry_name(__u32 entry);
 		EXPECT_EQ(device_shared, platform_is_shared(m, _at.target));  \
 		EXPECT_EQ(bounced, _at.phys != _at.target);                   \
 	})
+
+/* Who has a vIOMMU has groups */
+#define GROUP_OR_SKIP(m, t)                                                   \
+	do {                                                                  \
+		if (!(m)->rules->viommu)                                      \
+			SKIP(return, "no vIOMMU in model %s", (m)->rules->name); \
+		ASSERT_TRUE(tdi_has(t, "iommu_group/type"));                  \
+	} while (0)
 
 #define SHARED_WINDOW_OR_SKIP(m)                                              \
 	do {                                                                  \
