@@ -4,6 +4,21 @@
 
 #include "race.h"
 
+#define TICK_MS 100
+
+/*
+ * A store to tsm/ that finds the device busy tries again after 20 ms: for so long
+ * nobody binds, else none would ever get in
+ */
+#define BIND_PAUSE_MS 25
+
+static void pause_ms(unsigned int ms)
+{
+	struct timespec pause = { ms / 1000, ms % 1000 * 1000000L };
+
+	nanosleep(&pause, NULL);
+}
+
 static void *run_side(void *arg)
 {
 	struct side *s = arg;
@@ -25,10 +40,19 @@ static void *run_side(void *arg)
 	return NULL;
 }
 
-void race(struct side *sides, int n, unsigned int ms)
+static bool all_did_least(struct side *sides, int n)
 {
-	struct timespec pause = { ms / 1000, ms % 1000 * 1000000L };
+	while (n--)
+		if (__atomic_load_n(&sides[n].done, __ATOMIC_RELAXED) <
+		    sides[n].least)
+			return false;
+	return true;
+}
+
+void race(struct side *sides, int n)
+{
 	atomic_bool stop = false;
+	unsigned int ms;
 	int i, started;
 
 	for (started = 0; started < n; started++) {
@@ -39,7 +63,10 @@ void race(struct side *sides, int n, unsigned int ms)
 			break;
 		}
 	}
-	nanosleep(&pause, NULL);
+	for (ms = 0; ms < RACE_MS ||
+		     (ms < RACE_MAX_MS && !all_did_least(sides, started));
+	     ms += TICK_MS)
+		pause_ms(TICK_MS);
 	atomic_store(&stop, true);
 	for (i = 0; i < started; i++)
 		pthread_join(sides[i].thread, NULL);
@@ -57,9 +84,13 @@ int step_lock_accept_unlock(struct side *s)
 	return rc;
 }
 
+/* Unlocked in any case: else, once a driver was in the way, it is locked for good */
 int step_lock_unlock(struct side *s)
 {
-	return tdi_lock(s->m, s->t) ?: tdi_unlock(s->m, s->t);
+	int rc = tdi_lock(s->m, s->t);
+	int unlocked = tdi_unlock(s->m, s->t);
+
+	return rc ?: unlocked;
 }
 
 int step_bind_unbind(struct side *s)
@@ -67,6 +98,14 @@ int step_bind_unbind(struct side *s)
 	int rc = tdi_bind(s->t);
 
 	return rc ?: tdi_write(s->t, "driver/unbind", s->t->bdf);
+}
+
+int step_bind_at_times(struct side *s)
+{
+	int rc = step_bind_unbind(s);
+
+	pause_ms(BIND_PAUSE_MS);
+	return rc;
 }
 
 int step_trust(struct side *s)
