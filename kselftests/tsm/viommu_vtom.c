@@ -68,7 +68,31 @@ TEST_F(group, group_type)
 	}
 }
 
-BOUND_FIXTURE(viommu, NEED_ALL | NEED_VIOMMU, RUN, "tcb")
+/* Trusted. No flush queue, whatever the kernel's default is, and none is left */
+FIXTURE(viommu)
+{
+	struct machine m;
+	struct tdi *t;
+};
+
+FIXTURE_SETUP(viommu)
+{
+	MACHINE_SETUP(NEED_ALL | NEED_VIOMMU);
+	ASSERT_EQ(0, tdi_flush_at_once(self->t));
+	test_to(&self->m, self->t, RUN, "tcb");
+	test_bind(self->t);
+	test_private(1, self->t);
+}
+
+FIXTURE_TEARDOWN(viommu)
+{
+	if (!self->t)
+		return;
+	test_check(&self->m);
+	EXPECT_EQ(0, tdi_reset(&self->m, self->t));
+	EXPECT_EQ(0, tdi_flush_at_once(self->t));
+	machine_close(&self->m);
+}
 
 /* Is an unmap flushed at once? With flush queues it takes a while */
 static bool is_strict(const struct tdi *t)
@@ -85,8 +109,7 @@ TEST_F(viommu, unmap_is_flushed)
 	struct tdi_test_map map;
 	int i;
 
-	if (!is_strict(self->t))
-		SKIP(return, "flushes are queued, see fq_stale");
+	ASSERT_TRUE(is_strict(self->t));
 	for (i = 0; i < 4; i++) {
 		test_map(self->t, i % 2 ? TDI_TEST_SG : TDI_TEST_PHYS, 0,
 			 TWO_PAGES, &map);
@@ -103,9 +126,8 @@ TEST_F(viommu, fq_stale)
 	struct tdi_test_map map[8];
 	int i;
 
-	if (is_strict(self->t) &&
-	    tdi_write(self->t, "iommu_group/type", "DMA-FQ"))
-		SKIP(return, "no flush queues");
+	ASSERT_EQ(0, tdi_write(self->t, "iommu_group/type", "DMA-FQ"));
+	ASSERT_FALSE(is_strict(self->t));
 	for (i = 0; i < 8; i++) {
 		test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map[i]);
 		test_roundtrip(self->t, &map[i], TWO_PAGES, T_1);
@@ -132,9 +154,9 @@ TEST_F(viommu, large)
 	test_target(&self->m, self->t, &map, 0, 0, false);
 	test_roundtrip(self->t, &map, BIG, T_1);
 	test_unmap(self->t, &map);
-	if (is_strict(self->t))
-		test_err_dma(NOT_PRESENT, &self->m, self->t, TDI_TEST_READ, T_1,
-			     map.addr + BIG / 2, PAGE);
+	ASSERT_TRUE(is_strict(self->t));
+	test_err_dma(NOT_PRESENT, &self->m, self->t, TDI_TEST_READ, T_1,
+		     map.addr + BIG / 2, PAGE);
 }
 
 /* A read-only mapping is one: the IOMMU knows directions */
@@ -145,15 +167,21 @@ TEST_F(viommu, permission)
 		.size = TWO_PAGES,
 		.dir = 1 /* DMA_TO_DEVICE */
 	};
+	char sent[PAGE], seen[PAGE];
 	struct tdi_test_dma dma;
 
+	memset(sent, 0x3c, sizeof(sent));
 	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_MAP, &map));
 	ASSERT_NE(TDI_TEST_NO_SLOT, map.slot);
+	ASSERT_EQ(0, tdi_cpu_write(self->t, map.slot, 0, sent, PAGE));
 	ASSERT_EQ(0, tdi_dma_at(self->t, TDI_TEST_READ, T_1, map.addr, PAGE,
 				&dma));
 	EXPECT_EQ(NONE, dma.reason);
+	EXPECT_EQ(crc32_of(sent, PAGE), dma.crc);
 	test_err_dma(PERMISSION, &self->m, self->t, TDI_TEST_WRITE, T_1,
 		     map.addr, PAGE);
+	ASSERT_EQ(0, tdi_cpu_read(self->t, map.slot, 0, seen, PAGE));
+	EXPECT_EQ(0, memcmp(sent, seen, PAGE));
 	test_unmap(self->t, &map);
 }
 
