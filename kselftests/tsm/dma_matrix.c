@@ -21,6 +21,7 @@
 #define T_1 TDI_TEST_T_1
 #define CC_SHARED TDI_TEST_CC_SHARED
 #define SHARED_MEMORY TDI_TEST_SHARED_MEMORY
+#define DMA_DEBUG "/sys/kernel/debug/dma-api/"
 
 /* The driver works and the platform judges, whatever else is missing */
 MACHINE_FIXTURE(engine, 0)
@@ -183,9 +184,12 @@ TEST_F(untrusted, model_diff)
 	struct tdi_test_resolve at;
 	struct tdi_test_dma dma;
 	struct tdi_test_map map;
+	char sent[PAGE];
 
 	test_map(self->t, TDI_TEST_PHYS, CC_SHARED | SHARED_MEMORY, TWO_PAGES,
 		 &map);
+	memset(sent, 0x4b, sizeof(sent));
+	ASSERT_EQ(0, tdi_cpu_write(self->t, map.slot, 0, sent, PAGE));
 	ASSERT_EQ(0, tdi_resolve(self->t, map.slot, 0, &at));
 	if (self->m.rules->t0_walks) {
 		EXPECT_NE(at.phys, at.addr);
@@ -197,6 +201,7 @@ TEST_F(untrusted, model_diff)
 					PAGE, &dma));
 		EXPECT_EQ(NONE, dma.reason);
 		EXPECT_EQ(PAGE, dma.done);
+		EXPECT_EQ(crc32_of(sent, PAGE), dma.crc);
 	}
 	test_unmap(self->t, &map);
 }
@@ -406,25 +411,56 @@ TEST_F(untrusted, p2p_mmio)
 		PRIVATE_PAGE);
 }
 
+/* How many errors CONFIG_DMA_API_DEBUG has seen, or -1 if it does not look */
+static long dma_debug_errors(void)
+{
+	char text[32];
+
+	if (read_text(DMA_DEBUG "disabled", text, sizeof(text)) ||
+	    text[0] != 'N' ||
+	    read_text(DMA_DEBUG "error_count", text, sizeof(text)))
+		return -1;
+	return strtol(text, NULL, 0);
+}
+
+/* It counts what it finds, but says nothing: that would taint the kernel */
+static int unmap_otherwise(struct tdi *t, __u32 slot, __u32 flags)
+{
+	char left[32];
+	int rc;
+
+	if (read_text(DMA_DEBUG "num_errors", left, sizeof(left)))
+		return tdi_unmap_attrs(t, slot, flags);
+	rc = write_text(DMA_DEBUG "driver_filter", "none");
+	if (rc)
+		return rc;
+	rc = tdi_unmap_attrs(t, slot, flags);
+	return write_text(DMA_DEBUG "driver_filter", "\n") ?:
+	       write_text(DMA_DEBUG "num_errors", left) ?: rc;
+}
+
 /* 45: unmapped with another attribute than mapped, as drivers do by mistake */
 TEST_F(trusted, heap_attr)
 {
 	struct tdi_test_map map;
 	struct tdi_test_info info;
 	long tainted = kernel_tainted();
-	long mismatches;
+	long mismatches, errors;
 	int i;
 
 	SHARED_WINDOW_OR_SKIP(&self->m);
 	ASSERT_EQ(0, tdi_info(self->t, &info));
-	if (info.flags & TDI_TEST_INFO_DMA_DEBUG)
-		SKIP(return, "CONFIG_DMA_API_DEBUG would report it");
+	if (info.flags & TDI_TEST_INFO_DMA_DEBUG &&
+	    access(DMA_DEBUG "driver_filter", W_OK))
+		SKIP(return, "CONFIG_DMA_API_DEBUG would report it, and there is no "
+			     DMA_DEBUG);
+	errors = dma_debug_errors();
 	mismatches = tdi_mismatches(self->t);
 	ASSERT_LE(0, mismatches);
 	for (i = 0; i < 2; i++) {
 		test_map(self->t, TDI_TEST_PHYS, i ? 0 : CC_SHARED | SHARED_MEMORY,
 			 TWO_PAGES, &map);
-		ASSERT_EQ(0, tdi_unmap_attrs(self->t, map.slot,
+		ASSERT_EQ(0, unmap_otherwise(self->t, map.slot,
 					     i ? CC_SHARED : 0));
 		test_live(0, self->t);
 	}
@@ -432,6 +468,9 @@ TEST_F(trusted, heap_attr)
 	if (self->m.model == MODEL_N)
 		mismatches += 2;
 	EXPECT_EQ(mismatches, tdi_mismatches(self->t));
+	if (errors >= 0) {
+		EXPECT_EQ(errors + 2, dma_debug_errors());
+	}
 
 	/* What comes after is as good as ever */
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);

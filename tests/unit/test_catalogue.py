@@ -40,6 +40,14 @@ def test_exists(name: str) -> None:
     assert any(fnmatchcase(one, case) for one in known), known
 
 
+def test_what_it_says_of_the_configuration() -> None:
+    sets = re.findall(r"`(CONFIG_\w+)`, which (all plans set|no plan sets)", _PAGE)
+    assert sets
+    base = (_ROOT / "configs/kernel/base.config").read_text().splitlines()
+    for option, says in sets:
+        assert (f"{option}=y" in base) == (says == "all plans set"), option
+
+
 def test_runs_in_the_plan() -> None:
     path = _ROOT / "configs/plans/trust.toml"
     plan = parse_plan(path.read_text(), str(path), "trust")
