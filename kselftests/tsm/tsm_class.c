@@ -37,7 +37,6 @@
 #define NAME_LEN 32
 #define BDF_LEN 32
 
-/* Write @text in one write(): 0 or -errno */
 /* A knob of the test module */
 static int test_write(const char *file, const char *text)
 {

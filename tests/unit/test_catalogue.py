@@ -48,6 +48,18 @@ def test_what_it_says_of_the_configuration() -> None:
         assert (f"{option}=y" in base) == (says == "all plans set"), option
 
 
+def test_git_ignores_what_make_builds() -> None:
+    directory = _ROOT / "kselftests/tsm"
+    built = re.findall(
+        r"^(?:TEST_GEN_\w+|TDI_PROGS) \+?:?= (\w+)$",
+        (directory / "Makefile").read_text(),
+        re.MULTILINE,
+    )
+    assert (directory / ".gitignore").read_text().splitlines()[1:] == sorted(
+        f"/{one}" for one in built
+    )
+
+
 def test_runs_in_the_plan() -> None:
     path = _ROOT / "configs/plans/trust.toml"
     plan = parse_plan(path.read_text(), str(path), "trust")
