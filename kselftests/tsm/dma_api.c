@@ -80,8 +80,13 @@ FIXTURE_SETUP(api_matrix)
 
 MACHINE_TEARDOWN(api_matrix)
 
+/* All DMA by the IOMMU where it walks for it, or none */
 #define NEED_IOVA_API()                                                       \
 	do {                                                                  \
+		const struct model_rules *_rules = self->m.rules;             \
+		ASSERT_EQ(_rules->viommu &&                                   \
+			  (_rules->t0_walks || variant->trusted),             \
+			  !!(self->info.flags & TDI_TEST_INFO_IOMMU_DMA));    \
 		if (variant->entry == TDI_TEST_IOVA_LINK &&                   \
 		    !(self->info.flags & TDI_TEST_INFO_IOMMU_DMA))            \
 			SKIP(return, "no IOVA API: DMA without IOMMU");       \

@@ -108,7 +108,7 @@ TEST_F(heap, heap_attr)
 	bool reachable = !variant->shared || !variant->trusted ||
 			 has_shared_window(&self->m);
 	__s64 shared = platform_shared_pages(&self->m);
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 	struct tdi_test_dmabuf req;
 	unsigned int i;
 	void *data = NULL;
@@ -144,7 +144,7 @@ TEST_F(heap, heap_attr)
 	ASSERT_EQ(0, munmap(data, TWO_PAGES));
 	close(fd);
 	EXPECT_EQ(shared, platform_shared_pages(&self->m));
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 }
 
 TEST_HARNESS_MAIN

@@ -113,7 +113,7 @@ static void *run_exchange(void *arg)
 TEST_F(doe, remove_in_exchange)
 {
 	struct exchange x = { .t = *self->t };
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 	bool early;
 
 	ASSERT_EQ(0, pthread_create(&x.thread, NULL, run_exchange, &x));
@@ -139,7 +139,7 @@ TEST_F(doe, remove_in_exchange)
 	ASSERT_EQ(0, tdi_reset(&self->m, self->t));
 	test_bind(self->t);
 	test_discovery(self->t);
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 }
 
 /* Configuration space, by which root can talk to the mailbox as well */
@@ -206,7 +206,7 @@ static int raw_discovery(const struct raw *raw, int dwords)
 /* Hot-unplug with an exchange left unfinished, wherever that was */
 TEST_F(doe, remove_unfinished)
 {
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 	struct raw raw;
 	int dwords;
 
@@ -222,7 +222,7 @@ TEST_F(doe, remove_unfinished)
 		test_bind(self->t);
 		test_discovery(self->t);
 	}
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 }
 
 /* An exchange; the driver may be gone, and come back */

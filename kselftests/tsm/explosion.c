@@ -60,7 +60,7 @@ TEST_F(explosion, unmap_after_switch)
 	struct tdi_test_probe probe;
 	struct tdi_test_map map;
 	__s64 shared = platform_shared_pages(&self->m);
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 
 	ASSERT_EQ(0, probe_mode(&self->m, self->t, MODE));
 	ASSERT_EQ(0, tdi_bind(self->t));
@@ -86,14 +86,14 @@ TEST_F(explosion, unmap_after_switch)
 	EXPECT_NE(second.phys, second.addr);
 	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_1);
 	test_unmap(self->t, &map);
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 
 	/* The unmap of an address that the IOMMU does not know */
 	ASSERT_EQ(0, tdi_unmap(self->t, FIRST_SLOT));
-	TH_LOG("taint %#lx, shared pages before %lld, now %lld",
-	       kernel_tainted(), (long long)shared,
+	TH_LOG("%ld splats, shared pages before %lld, now %lld",
+	       kernel_splats(), (long long)shared,
 	       (long long)platform_shared_pages(&self->m));
-	EXPECT_NE(tainted, kernel_tainted())
+	EXPECT_NE(splats, kernel_splats())
 	{
 		TH_LOG("no warning: nothing exploded");
 	}

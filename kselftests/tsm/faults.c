@@ -89,7 +89,7 @@ TEST_F(trusted, error_event)
 	static const __u32 entries[] = { TDI_TEST_PHYS, TDI_TEST_SG,
 					 TDI_TEST_COHERENT, TDI_TEST_POOL };
 	struct tdi_test_map map[ARRAY_SIZE(entries)];
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(entries); i++)
@@ -103,7 +103,7 @@ TEST_F(trusted, error_event)
 		test_unmap(self->t, &map[i]);
 	test_live(0, self->t);
 	test_no_mismatch(self->t);
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 	test_only_unlock_helps(&self->m, self->t);
 }
 
@@ -111,21 +111,21 @@ TEST_F(trusted, error_event)
 TEST_F(trusted, error_unbind)
 {
 	struct tdi_test_map map;
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 
 	test_map(self->t, TDI_TEST_MANAGED, 0, TWO_PAGES, &map);
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
 	ASSERT_EQ(0, platform_simple(&self->m, self->t, CMD_SET_ERROR));
 	test_only_unlock_helps(&self->m, self->t);
 	test_live(0, self->t);
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 }
 
 /* 32 */
 TEST_F(trusted, flr_run)
 {
 	struct tdi_test_map map;
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
 	test_roundtrip(self->t, &map, TWO_PAGES, T_1);
@@ -138,7 +138,7 @@ TEST_F(trusted, flr_run)
 	EXPECT_TRUE(maps_fail(self->t));
 	test_unmap(self->t, &map);
 	test_no_mismatch(self->t);
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 	test_only_unlock_helps(&self->m, self->t);
 }
 
@@ -168,7 +168,7 @@ TEST_F(trusted, remove_run)
 {
 	struct tdi_test_map map;
 	char name[32];
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
 	ASSERT_EQ(0, tdi_remove(self->t));
@@ -183,7 +183,7 @@ TEST_F(trusted, remove_run)
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
 	test_target(&self->m, self->t, &map, 0, 1, true);
 	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 }
 
 /*

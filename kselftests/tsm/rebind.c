@@ -21,7 +21,7 @@ BOUND_FIXTURE(untrusted, NEED_ALL, UNLOCKED, "auto")
 TEST_F(untrusted, seed_explosion)
 {
 	__u64 generation = platform_generation(&self->m, self->t);
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 	struct tdi_test_map map;
 
 	ASSERT_EQ(0, policy_set(&self->m, self->t, false, NULL, 0));
@@ -42,7 +42,7 @@ TEST_F(untrusted, seed_explosion)
 	test_unmap(self->t, &map);
 	test_live(0, self->t);
 	test_no_mismatch(self->t);
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 }
 
 /* The same with nothing mapped: a driver is bound, and that is enough */

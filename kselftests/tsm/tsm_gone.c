@@ -190,7 +190,7 @@ TEST_F(bound, unregister_bound)
 	static const __u32 entries[] = { TDI_TEST_PHYS, TDI_TEST_SG,
 					 TDI_TEST_COHERENT, TDI_TEST_POOL };
 	struct tdi_test_map map[ARRAY_SIZE(entries)];
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(entries); i++)
@@ -211,7 +211,7 @@ TEST_F(bound, unregister_bound)
 	test_state(UNLOCKED, &self->m, self->t);
 	EXPECT_TRUE(maps_refused(self->t));
 	test_unbind(self->t);
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 	test_usable(&self->m, self->t);
 }
 
@@ -219,7 +219,7 @@ TEST_F(bound, unregister_bound)
 TEST_F(bound, unbind_after_unregister)
 {
 	struct tdi_test_map map;
-	long tainted = kernel_tainted();
+	long splats = kernel_splats();
 
 	test_map(self->t, TDI_TEST_MANAGED, 0, TWO_PAGES, &map);
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
@@ -236,7 +236,7 @@ TEST_F(bound, unbind_after_unregister)
 	test_target(&self->m, self->t, &map, 0, 1, true);
 	test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
 	test_unmap(self->t, &map);
-	EXPECT_EQ(tainted, kernel_tainted());
+	EXPECT_EQ(splats, kernel_splats());
 	ASSERT_EQ(0, tsm_back(&self->m));
 	test_usable(&self->m, self->t);
 }

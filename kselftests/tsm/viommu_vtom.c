@@ -245,9 +245,10 @@ TEST_F(vtom, vtom_all_ones)
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
 	test_roundtrip(self->t, &map, TWO_PAGES, T_1);
 	test_unmap(self->t, &map);
-	test_err_map(self->t, TDI_TEST_PHYS,
+	test_err_map(&self->m, self->t, TDI_TEST_PHYS,
 		     TDI_TEST_CC_SHARED | TDI_TEST_SHARED_MEMORY, TWO_PAGES);
-	test_err_map(self->t, TDI_TEST_COHERENT, TDI_TEST_CC_SHARED, TWO_PAGES);
+	test_err_map(&self->m, self->t, TDI_TEST_COHERENT, TDI_TEST_CC_SHARED,
+		     TWO_PAGES);
 	test_live(0, self->t);
 	test_err_dma(OUTSIDE_RAM, &self->m, self->t, TDI_TEST_READ, T_1,
 		     1ULL << 46, PAGE);
@@ -263,11 +264,12 @@ TEST_F(vtom, narrow_mask)
 	if (self->m.vtom < 1ULL << 32)
 		SKIP(return, "vTOM is below 4 GiB");
 	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_SET_MASK, 32));
-	test_err_map(self->t, TDI_TEST_PHYS,
+	test_err_map(&self->m, self->t, TDI_TEST_PHYS,
 		     TDI_TEST_CC_SHARED | TDI_TEST_SHARED_MEMORY, TWO_PAGES);
-	test_err_map(self->t, TDI_TEST_SG,
+	test_err_map(&self->m, self->t, TDI_TEST_SG,
 		     TDI_TEST_CC_SHARED | TDI_TEST_SHARED_MEMORY, TWO_PAGES);
-	test_err_map(self->t, TDI_TEST_COHERENT, TDI_TEST_CC_SHARED, TWO_PAGES);
+	test_err_map(&self->m, self->t, TDI_TEST_COHERENT, TDI_TEST_CC_SHARED,
+		     TWO_PAGES);
 	test_live(0, self->t);
 
 	ASSERT_EQ(0, tdi_map(self->t, TDI_TEST_PHYS, TDI_TEST_DMA32, TWO_PAGES,

@@ -145,12 +145,21 @@ long tdi_mismatches(const struct tdi *t)
 	return found;
 }
 
-/* Bits of /proc/sys/kernel/tainted that tell of a splat: oops and warning */
-long kernel_tainted(void)
+/* How many warnings and oopses so far: a taint tells of the first one alone */
+long kernel_splats(void)
 {
+	static const char *const files[] = { "/sys/kernel/warn_count",
+					     "/sys/kernel/oops_count" };
 	char text[32];
+	long sum = 0;
+	unsigned int i;
+	int rc;
 
-	if (read_text("/proc/sys/kernel/tainted", text, sizeof(text)))
-		return -1;
-	return strtol(text, NULL, 0) & (1L << 7 | 1L << 9);
+	for (i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		rc = read_text(files[i], text, sizeof(text));
+		if (rc)
+			return rc;
+		sum += strtol(text, NULL, 10);
+	}
+	return sum;
 }

@@ -215,7 +215,7 @@ bool tsm_can_go(void);
 int tsm_come(void);
 int tsm_go(void);
 long tdi_mismatches(const struct tdi *t);
-long kernel_tainted(void);
+long kernel_splats(void);
 
 /* dma.c */
 int tdi_open(struct tdi *t);
@@ -335,9 +335,10 @@ const char *entry_name(__u32 entry);
 		}                                                             \
 	} while (0)
 
-/* One that has to fail */
-#define test_err_map(t, entry, flags, size)                                   \
+/* One that has to fail, with no page left shared */
+#define test_err_map(m, t, entry, flags, size)                                \
 	({                                                                    \
+		__s64 _shared = platform_shared_pages(m);                     \
 		struct tdi_test_map _map;                                     \
 		ASSERT_EQ(0, tdi_map(t, entry, flags, size, &_map));          \
 		EXPECT_EQ(TDI_TEST_NO_SLOT, _map.slot)                        \
@@ -346,6 +347,7 @@ const char *entry_name(__u32 entry);
 			       entry_name(entry), flags);                     \
 			tdi_unmap(t, _map.slot);                              \
 		}                                                             \
+		EXPECT_EQ(_shared, platform_shared_pages(m));                 \
 	})
 #define test_unmap(t, map) ASSERT_EQ(0, tdi_unmap(t, (map)->slot))
 
