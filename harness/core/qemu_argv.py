@@ -61,7 +61,7 @@ def qemu_argv(spec: VmSpec, accel: Accel, wiring: VmWiring) -> list[str]:
         *_control(wiring),
         *_disks(spec, wiring),
         *_network(wiring),
-        *_buses(spec),
+        *_buses(),
         *_kernel(spec),
         *spec.extra_args,
     ]
@@ -152,20 +152,11 @@ def _network(wiring: VmWiring) -> list[str]:
     ]
 
 
-def _buses(spec: VmSpec) -> list[str]:
-    ports = [
-        argument
-        for number in range(spec.root_ports)
-        for argument in (
-            "-device",
-            f"pcie-root-port,id=rp{number},chassis={number + 1},slot={number + 1}",
-        )
-    ]
+def _buses() -> list[str]:
     return [
         *("-device", f"virtio-rng-pci,{_VIRTIO}"),
         # hotplug by the kernel's pciehp instead of ACPI
         *("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"),
-        *ports,
     ]
 
 

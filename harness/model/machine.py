@@ -93,7 +93,6 @@ class VmSpec:
     extra_args: tuple[str, ...] = ()  # further QEMU arguments (platform devices)
     disks: tuple[Disk, ...] = ()  # e.g. the guest's root image, attached to the host VM
     cpu: str = ""  # QEMU CPU model; "" for the default of the accelerator
-    root_ports: int = 0  # empty PCIe root ports rp0, rp1, ... for hotplug
     root_sha256: str = ""  # of root_image when it is known: hashing an image takes a second
     iommu: bool = False  # an IOMMU, so that the VM can assign devices to guests of its own
     shared_memory: bool = False  # another process, a vfio-user server, can map its memory
