@@ -177,7 +177,8 @@ class Fleet:
     def after_test(self, role: Role, result: TestResult) -> None:
         """A machine that a test broke, or may have, is replaced when the next test needs it."""
         broke = result.outcome in (Outcome.CRASH, Outcome.INFRA)
-        if broke and role is Role.GUEST and self._host_ended(result):
+        on_host = role is Role.GUEST and not self.alone(role, result.cell)
+        if broke and on_host and self._host_ended(result):
             return
         if broke or (result.outcome is Outcome.TIMEOUT and result.exit_status is None):
             self._progress.say(f"{role.value}: fresh machine after {result.outcome.value}")

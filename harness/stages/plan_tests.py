@@ -63,7 +63,8 @@ class PlanTests:
 
         A kernel that does not come up ends the run, unless there are tests that do not need it.
         """
-        places = [(t.role, t.cell) for t, s in chosen if not self._left_out(t, s)]
+        needed = [t for t, s in chosen if _is_built(builds[t.role], t) and not self._left_out(t, s)]
+        places = [(test.role, test.cell) for test in needed]
         pair = [place for place in places if not fleet.alone(*place)]
         first = dict(reversed(pair or places))
         for role in builds:
@@ -95,7 +96,7 @@ class PlanTests:
         if reason:
             self._recorder.test(selftest.skipped(test, name, reason, now))
             return
-        if f"{test.collection}:{test.test}" not in build.kselftest_list(built):
+        if not _is_built(built, test):
             why = "named in the plan, but not among the kselftests that were built"
             self._recorder.test(selftest.missing(test, name, why, now))
             return
@@ -153,3 +154,7 @@ class PlanTests:
             # that the machine could not be looked at changes nothing about the test
             self._recorder.failure(failures.from_error(exc))
         return result
+
+
+def _is_built(built: KernelBuild, test: TestId) -> bool:
+    return f"{test.collection}:{test.test}" in build.kselftest_list(built)

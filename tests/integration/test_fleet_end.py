@@ -14,6 +14,7 @@ from harness.core.machine_end import EndReport
 from harness.errors import KernelError, MachineError
 from harness.model.kernel import Role
 from harness.model.machine import Accel, BootFailure, MachineEnd
+from harness.model.platform import PlatformCell
 from harness.model.progress import SilentProgress
 from harness.model.results import Outcome, TestResult, Verdict
 from harness.stages.fleet import AnyMachine, _Slot
@@ -163,6 +164,18 @@ def test_a_host_that_hangs_is_to_blame_for_its_guest_and_replaced(
         ("crash", "host", "host: ended: silent-hang, while guest:tsm:a ran on the guest")
     ]
     assert not fleet._slots
+
+
+def test_a_host_machine_is_not_to_blame_for_a_guest_that_stands_alone(
+    job: MainJob, fleet: Standing
+) -> None:
+    """Beside a host machine of the lab, which stays, the guest is a VM of the controller."""
+    fleet._cells = {"model-B": PlatformCell()}
+    fleet.machine(Role.HOST).end = MachineEnd.POWER_OFF
+    fleet.machine(Role.GUEST).end = MachineEnd.PANIC
+    fleet.after_test(Role.GUEST, replace(test_result(Outcome.CRASH, None), cell="model-B"))
+    assert ends(job) == []
+    assert list(fleet._slots) == [Role.HOST]
 
 
 def test_a_machine_that_cannot_be_asked_is_closed_and_its_console_searched(

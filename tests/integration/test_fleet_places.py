@@ -13,7 +13,7 @@ import pytest
 from harness import cli, commands
 from harness.core.plan import choose_tests
 from harness.errors import KernelError
-from harness.model.kernel import Role
+from harness.model.kernel import KernelBuild, Role
 from harness.model.plan import TestId, TestSelection
 from harness.model.platform import PlatformCell
 from harness.model.progress import SilentProgress
@@ -83,7 +83,9 @@ def job(tmp_path: Path) -> MainJob:
 
 @pytest.fixture
 def places(job: MainJob, tmp_path: Path) -> Iterator[Places]:
-    made = Places.of(job, None, tmp_path / "cache")
+    (tmp_path / "kselftest-list.txt").write_text("tsm:x\ntsm:freeze\ntsm:races\n")
+    build = KernelBuild(Role.GUEST, "k", tmp_path, "7", "ab", "gcc", (), True, 0.0, "c")
+    made = Places.of(job, build, tmp_path / "cache")
     yield made
     made.close()
 
@@ -152,6 +154,14 @@ def test_what_does_not_boot_stops_only_the_tests_that_need_it(job: MainJob, plac
     places.fails = "host"
     with pytest.raises(KernelError):
         job.tests.boot_first(places, places._builds, pair)
+
+
+def test_tests_that_were_not_built_need_no_machine(job: MainJob, places: Places) -> None:
+    host, freeze, races = chosen_of(job)
+    gone = replace(freeze[0], test="gone"), freeze[1]
+    for chosen, up in (((gone,), ""), ((host, gone), "host"), ((gone, races), "guest-solo")):
+        job.tests.boot_first(places, places._builds, chosen)
+        assert places.up == up
 
 
 def chosen_of(job: MainJob) -> tuple[tuple[TestId, TestSelection], ...]:
