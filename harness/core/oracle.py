@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.model.platform import (
     NOTHING_EXPECTED,
@@ -31,12 +32,15 @@ def judge_events(
 
     events: with all faults, since what was cut cannot be told from what is expected.
     expected: what a negative control must show. It fails when some of that was not seen; `splats`
-    are those of this test. A machine that was lost to the infrastructure shows nothing.
+    are those of this test. A machine that was lost to the infrastructure shows nothing; one that
+    crashed is not blamed for what its test did not get to.
     """
     if outcome is Outcome.INFRA:
         return outcome, reason
+    if outcome is Outcome.CRASH:
+        events = replace(events, missing=())
     said = complaints(events, expected)
-    if outcome is not Outcome.SKIP:
+    if outcome not in (Outcome.SKIP, Outcome.CRASH):
         said += not_seen(events, expected, splats)
     if not said:
         return outcome, reason

@@ -64,6 +64,7 @@ class PlatformStage:
         self._within_test = False
         self._earlier: list[dict[str, Any]] = []  # of the test, before a machine of it ended
         self._earlier_lost = ""
+        self._expected = NOTHING_EXPECTED  # of the test that began, until it is judged
         self._spent_s = 0.0  # in tests, since start()
 
     @property
@@ -105,11 +106,15 @@ class PlatformStage:
             return ""
         return f"platform: {self._process.how_it_ended()}"
 
-    def begin(self, test: TestId) -> None:
-        """Before a test: what happened since the last one is not its doing. MachineError."""
+    def begin(self, test: TestId, expected: Expectation = NOTHING_EXPECTED) -> None:
+        """Before a test: what happened since the last one is not its doing. MachineError.
+
+        expected: fails nothing until the test is judged, or its machine ends: it may get lost.
+        """
         label = f"begin {test}"
         self._running().ask(op="check", label=label)
         self._blame_the_run(f"before {test}", label)
+        self._expected = expected
 
     def judged(
         self, result: TestResult, selection: TestSelection, splats: Sequence[SplatRecord]
@@ -134,6 +139,7 @@ class PlatformStage:
             # a better attempt may take its place; what the platform saw in this one stays
             self._blame(window.events, f"in an attempt at {result.key} that was lost", wanted)
             return result
+        self._expected = NOTHING_EXPECTED
         outcome, reason = judge_events(result.outcome, result.reason, window.events, wanted, splats)
         if outcome is Outcome.PASS and not reason:
             reason = what_was_expected(window.events, wanted, splats)
@@ -195,14 +201,13 @@ class PlatformStage:
             self._earlier_lost = self._earlier_lost or self._log.lost
             return
         window, when = self._take(label), f"outside of any test ({when})"
-        self._blame(window.events, when)
+        self._blame(window.events, when, self._expected)
+        self._expected = NOTHING_EXPECTED
         if window.lost:
             text = f"{window.lost}, {when}"
             self._recorder.failure(Failure("infra", "guest", text, log=LOG_NAME))
 
-    def _blame(
-        self, events: PlatformEvents, when: str, expected: Expectation = NOTHING_EXPECTED
-    ) -> None:
+    def _blame(self, events: PlatformEvents, when: str, expected: Expectation) -> None:
         for said in complaints(replace(events, missing=()), expected):
             self._recorder.failure(Failure("oracle", "guest", f"{said}, {when}", log=LOG_NAME))
 

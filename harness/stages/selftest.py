@@ -29,6 +29,7 @@ from harness.machines.remote import RemoteMachine
 from harness.model.kernel import KernelBuild
 from harness.model.machine import ExecResult, MachineEnd
 from harness.model.plan import TestId, TestSelection
+from harness.model.platform import Expectation
 from harness.model.results import (
     Outcome,
     Splat,
@@ -47,7 +48,7 @@ _STATUS = re.compile(rb"^(?P<nonce>[0-9a-f]+) status=(?P<status>\d+) taint=(\d+)
 class PlatformWatch(Protocol):
     """The emulated platform's say in the verdict (stages/platform.py)."""
 
-    def begin(self, test: TestId) -> None:
+    def begin(self, test: TestId, expected: Expectation) -> None:
         """Before a test. MachineError when the platform is gone."""
 
     def judged(
@@ -140,7 +141,7 @@ def run_test(
             f"echo {shlex.quote(value)} > {shlex.quote(path)}", timeout_s=_GRACE_S, check=True
         )
     if settings.platform is not None:
-        settings.platform.begin(test)
+        settings.platform.begin(test, selection.expect)
     ran = _execute(machine, test, selection.timeout_s * settings.speed, settings)
     log = _write_log(recorder.run_dir, machine.name, test, ran.output)
     found = splats_between(machine, test, ran.console, selection.expect.splats, settings.rules)

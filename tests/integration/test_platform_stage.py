@@ -289,6 +289,39 @@ def test_a_lost_attempt_is_blamed_for_nothing_that_is_expected(
     vm.close()
 
 
+def test_an_attempt_without_a_result_is_blamed_for_nothing_that_is_expected(
+    stage: PlatformStage, recorder: Recorder, ram: int
+) -> None:
+    """An exception ended it: nobody asks for a judgement, and the machine is replaced."""
+    vm = Vm(stage, "model-A", ram)
+    stage.begin(TEST, Expectation(faults=("private-page",)))
+    vm.dma()
+    vm.close()
+    stage.end()
+    assert not recorder.result.failures
+    vm = Vm(stage, "model-A", ram)
+    vm.dma()
+    vm.close()
+    stage.end()
+    assert [failure.kind for failure in recorder.result.failures] == ["oracle"], "of no attempt"
+
+
+@pytest.mark.parametrize("after", [Outcome.PASS, Outcome.INFRA])
+def test_what_a_test_expects_is_excused_until_it_is_over(
+    stage: PlatformStage, recorder: Recorder, ram: int, after: Outcome
+) -> None:
+    """The program of an attempt that was lost may still run."""
+    control = replace(SELECTION, expect=Expectation(faults=("private-page",)))
+    vm = Vm(stage, "model-A", ram)
+    stage.begin(TEST, control.expect)
+    vm.dma()
+    assert stage.judged(replace(PASSED, outcome=after), control, ()).outcome is after
+    vm.dma()
+    vm.close()
+    stage.end()
+    assert len(recorder.result.failures) == (after is Outcome.PASS)
+
+
 @pytest.mark.parametrize("harm", ["cut", "replaced"])
 def test_a_log_that_was_tampered_with_is_no_verdict(
     stage: PlatformStage, recorder: Recorder, ram: int, harm: str

@@ -84,6 +84,12 @@ def test_a_negative_control_that_shows_nothing_fails() -> None:
     assert "expects a kernel warn, and none was seen" in reason
 
 
+def test_a_crash_is_not_blamed_for_what_it_did_not_get_to() -> None:
+    events = PlatformEvents(missing=(MISSING,))
+    found = judge_events(Outcome.CRASH, "kernel panic", events, CONTROL, [])
+    assert found == (Outcome.CRASH, "kernel panic")
+
+
 def test_a_negative_control_excuses_nothing_else() -> None:
     stale = replace(FAULT, reason="not-present")
     events = PlatformEvents(unannounced=2, faults=(stale, FAULT))
