@@ -43,6 +43,17 @@ def _symbols() -> dict[str, str]:
     return found
 
 
+def frozen_harness(path: Path) -> Path:
+    """A copy of the checkout, for tests of what a second run finds in the cache.
+
+    The fragments and kselftests of the checkout are part of the keys: whoever edits it while such a
+    test runs would have its second run build anew.
+    """
+    for name in ("harness", "configs", "kernel_patches", "kselftests"):
+        shutil.copytree(layout.REPOSITORY / name, path / name)
+    return path
+
+
 def fake_kernel(path: Path) -> Path:
     """The tree, committed to a git repository of its own."""
     shutil.copytree(FAKELINUX, path)
@@ -64,9 +75,13 @@ def fake_kernel(path: Path) -> Path:
 
 @dataclass
 class Site:
-    """A directory with a fake kernel, a plan, a cache and runs: what a command line names."""
+    """A directory with a fake kernel, a plan, a cache and runs: what a command line names.
+
+    harness: the checkout that is run, see frozen_harness().
+    """
 
     root: Path
+    harness: Path = layout.REPOSITORY
     cache: Path = field(init=False)
     runs: Path = field(init=False)
 
@@ -90,7 +105,7 @@ class Site:
         """`tdisp-harness build` on the fake tree. inside: a command that runs it, e.g. unshare."""
         return subprocess.run(
             [*inside, *self.argv("--tree", str(self.tree), *arguments)],
-            cwd=layout.REPOSITORY,
+            cwd=self.harness,
             env=self.environment(**environment),
             capture_output=True,
             text=True,

@@ -18,7 +18,7 @@ import pytest
 from harness import layout
 from harness.adapters import system_packages
 from harness.report import json_report
-from tests.integration.fake_kernel import Site
+from tests.integration.fake_kernel import Site, frozen_harness
 from tests.integration.kernel_trees import commit, edit, format_patch, git
 
 _MISSING = [
@@ -35,9 +35,14 @@ def stages_done(site: Site) -> list[str]:
     return [one["name"] for path in found for one in json.loads(path.read_text())["stages"]]
 
 
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return frozen_harness(tmp_path_factory.mktemp("harness"))
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path, harness: Path) -> Site:
+    return Site(tmp_path, harness)
 
 
 def result_of(site: Site) -> dict[str, Any]:
@@ -114,16 +119,15 @@ def test_a_full_disk_under_the_run_directory(site: Site, size: str) -> None:
         json_report.validate(json.loads(written.read_text()))
 
 
-def test_without_a_network_a_first_run_says_what_it_wanted(tmp_path: Path) -> None:
+def test_without_a_network_a_first_run_says_what_it_wanted(site: Site) -> None:
     prefix = ("unshare", "--net") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--net")
     if subprocess.run([*prefix, "true"], check=False).returncode != 0:
         pytest.skip("no network namespaces here")
-    site = Site(tmp_path)
     argv = [one for one in site.argv() if one != "--no-builtin-series"]
     argv.remove("guest")
     done = subprocess.run(
         [*prefix, *argv],
-        cwd=layout.REPOSITORY,
+        cwd=site.harness,
         env=site.environment(),
         capture_output=True,
         text=True,
@@ -159,7 +163,7 @@ def test_a_tree_too_old_for_the_built_in_series(site: Site) -> None:
     argv.remove("guest")
     done = subprocess.run(
         argv,
-        cwd=layout.REPOSITORY,
+        cwd=site.harness,
         env=site.environment(),
         capture_output=True,
         text=True,
@@ -313,7 +317,7 @@ def test_two_runs_at_the_same_time_share_one_build(site: Site) -> None:
     both = [
         subprocess.Popen(
             argv,
-            cwd=layout.REPOSITORY,
+            cwd=site.harness,
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -363,7 +367,7 @@ def test_a_signal_in_every_stage_before_the_machines(  # noqa: PLR0917
     argv = site.argv("--tree", str(site.tree), *series, verb=verb)
     process = subprocess.Popen(
         argv,
-        cwd=layout.REPOSITORY,
+        cwd=site.harness,
         env=site.environment(
             PATH=slow_program(site, program, word), TDISP_HARNESS_MIRROR="http://mirror.example"
         ),
