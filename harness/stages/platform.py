@@ -64,6 +64,7 @@ class PlatformStage:
         self._within_test = False
         self._earlier: list[dict[str, Any]] = []  # of the test, before a machine of it ended
         self._earlier_lost = ""
+        self._earlier_gone = ""  # how the test's platform ended, when not with its VM
         self._expected = NOTHING_EXPECTED  # of the test that began, until it is judged
         self._spent_s = 0.0  # in tests, since start()
 
@@ -121,14 +122,15 @@ class PlatformStage:
     ) -> TestResult:
         """After a test: its result with what the platform saw meanwhile."""
         label = f"end {result.key}"
+        earlier, self._earlier_gone = self._earlier_gone, ""
         gone = self._check(label)
         # without a platform: the test's own was ended, and no other one was started
         window = self._take(label if self._process is not None else "")
         self._spent_s += result.duration_s
         result = replace(result, platform=listed(window.events))
         wanted, lost = selection.expect, ""
-        if gone and not _ended_with_its_vm(window, gone):
-            lost = f"the platform {gone} while the test ran"
+        if earlier or (gone and not _ended_with_its_vm(window.marks, gone)):
+            lost = f"the platform {earlier or gone} while the test ran"
         elif gone and result.outcome not in (Outcome.CRASH, Outcome.INFRA):
             lost = "the platform ended while the test ran"
         elif window.lost and result.outcome.good:
@@ -169,9 +171,12 @@ class PlatformStage:
         process, self._process = self._process, None
         if process is None:
             return
+        gone = "" if process.alive() else process.how_it_ended()
         process.close()
         if self._log.offset or process.log.exists():  # else it failed before its first record
             self._blame_the_run(f"at the end of {process.cell.name}")
+        if self._within_test and gone and not _ended_with_its_vm(self._earlier, gone):
+            self._earlier_gone = self._earlier_gone or gone
         for record in self._recorder.result.cells:
             if record.name == process.cell.name:
                 spent, now = record.test_s + self._spent_s, self._recorder.now()
@@ -237,12 +242,13 @@ class PlatformStage:
         return self._process is None or not self._process.alive()
 
 
-def _ended_with_its_vm(window: _Window, gone: str) -> bool:
+def _ended_with_its_vm(records: Iterable[dict[str, Any]], gone: str) -> bool:
     """The platform ends by itself when its VM is gone; then its log is complete."""
     if gone != "ended with status 0":
         return False
-    ends = [mark["why"] for mark in window.marks if mark["event"] == "client-end"]
-    stopped = any(mark["event"] == "stop" for mark in window.marks)
+    marks = [record for record in records if record["event"] in _MARKS]
+    ends = [mark["why"] for mark in marks if mark["event"] == "client-end"]
+    stopped = any(mark["event"] == "stop" for mark in marks)
     return stopped and "the platform ends" not in ends
 
 

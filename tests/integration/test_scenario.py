@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from harness.stages.fleet import Fleet
 from harness.stages.platform import PlatformStage
 from harness.stages.run import MainJob
 from harness.stages.scenario import COLLECTION, Scenario
+from tests.integration.emulator_client import wait_for
 from tests.integration.test_platform_stage import Vm
 from tests.integration.test_repetition import PlayedConsole
 from tests.unit.emulator_rig import sealed_ram
@@ -365,6 +367,37 @@ def test_an_end_that_was_meant_may_take_the_platform_along(
         fleet.vm.close()
     result = played.scenario.finish(Outcome.PASS)
     assert (result.outcome, result.reason) == (Outcome.PASS, "")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL])
+def test_a_platform_that_was_killed_before_a_machine_was_replaced(
+    job: MainJob, fleet: FleetWithPlatform, outcome: Outcome
+) -> None:
+    played = Played(job, pair=fleet.pair, fleet=fleet)
+    process = played.scenario.platform
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: not process.alive(), "the platform to end")
+    played.scenario.fresh(Role.HOST if fleet.pair else Role.GUEST)
+    result = played.scenario.finish(outcome, "it misses the device")
+    assert result.outcome is Outcome.INFRA
+    assert result.reason == "the platform was killed by signal 9 while the test ran"
+    again = Played(job, pair=fleet.pair, fleet=fleet)
+    assert again.scenario.finish(Outcome.PASS).outcome is Outcome.PASS
+
+
+def test_a_platform_that_ended_with_its_vm_before_that_was_replaced(
+    job: MainJob, fleet: FleetWithPlatform
+) -> None:
+    played = Played(job, pair=fleet.pair, fleet=fleet)
+    process, role = played.scenario.platform, Role.HOST if fleet.pair else Role.GUEST
+    assert fleet.vm is not None
+    played.scenario.expect_end(role)
+    for ended in (Role.GUEST, role):
+        played.machine(ended).end = MachineEnd.QEMU_DIED
+    fleet.vm.close()
+    wait_for(lambda: not process.alive(), "the platform to end")
+    played.scenario.fresh(role)
+    assert played.scenario.finish(Outcome.PASS).outcome is Outcome.PASS
 
 
 def test_a_run_that_cannot_begin_is_recorded(tmp_path: Path) -> None:
