@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.machines.remote import RemoteMachine
     from harness.machines.tdi import GuestTdi
     from harness.model.plan import Plan
-    from harness.model.results import Failure
+    from harness.model.results import Failure, Outcome
     from harness.stages.fleet import Fleet
     from harness.stages.run import MainJob
     from harness.stages.scenario import Scenario
@@ -152,6 +152,7 @@ def scenario(request: pytest.FixtureRequest, scenario_run: ScenarioRun) -> Itera
     """One test's machines, platform and verdict: booted, watched from here on."""
     from harness.model.kernel import Role  # noqa: PLC0415
     from harness.model.plan import TestId  # noqa: PLC0415
+    from harness.model.results import Outcome  # noqa: PLC0415
     from harness.stages.scenario import COLLECTION, Scenario  # noqa: PLC0415
 
     job, fleet = scenario_run.job, scenario_run.fleet
@@ -161,6 +162,8 @@ def scenario(request: pytest.FixtureRequest, scenario_run: ScenarioRun) -> Itera
     made.begin()
     request.node.stash[_SCENARIO] = made
     yield made
+    if _SCENARIO in request.node.stash:  # pytest was interrupted: no report came
+        made.finish(Outcome.INFRA, "interrupted")
     scenario_run.answered(made)
 
 
@@ -205,47 +208,49 @@ def tdi(scenario: Scenario) -> GuestTdi:
     return found
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A fixture that skips or fails ends the scenario: its test does not come."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A scenario ends with its test, or with a fixture that skips or fails: what consoles and
+    platform say fails the test itself. Here, where pytest knows which failures are expected.
+    """
+    report = yield
+    if call.when == "call" or (call.when == "setup" and not report.passed):
+        scenario = item.stash.get(_SCENARIO, None)
+        if scenario is not None:
+            del item.stash[_SCENARIO]
+            _finish(scenario, report, call.excinfo)
+    return report
+
+
+def _finish(
+    scenario: Scenario, report: pytest.TestReport, raised: pytest.ExceptionInfo[Any] | None
+) -> None:
     try:
-        return (yield)
-    except BaseException as exc:
-        _finish_of(item, exc)
-        raise
+        result = scenario.finish(*_outcome(report, raised.value if raised else None))
+        said = [failure.message for failure in scenario.failures]
+        if not result.outcome.good:
+            said.insert(0, f"{result.outcome.value}: {result.reason}")
+    except Exception as exc:  # raised from this hook, it would end all of pytest
+        said = [f"the scenario cannot be judged: {exc!r}"]
+    if said and not report.failed:
+        report.outcome, report.longrepr = "failed", "; ".join(said)
+        vars(report).pop("wasxfail", None)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A scenario ends with its test: what consoles and platform say fails the test itself."""
-    try:
-        result = yield
-    except BaseException as exc:
-        _finish_of(item, exc)
-        raise
-    _finish_of(item, None)
-    return result
-
-
-def _finish_of(item: pytest.Item, exc: BaseException | None) -> None:
-    scenario = item.stash.get(_SCENARIO, None)
-    if scenario is not None:
-        _finish(scenario, exc)
-
-
-def _finish(scenario: Scenario, exc: BaseException | None) -> None:
+def _outcome(report: pytest.TestReport, exc: BaseException | None) -> tuple[Outcome, str]:
+    """The test's own outcome, and its reason."""
     from harness.errors import InfraError  # noqa: PLC0415
     from harness.model.results import Outcome  # noqa: PLC0415
 
-    outcome, red = Outcome.PASS, exc is not None
-    if isinstance(exc, pytest.skip.Exception):
-        red = False
-        outcome = Outcome.SKIP
-    elif exc is not None:
-        outcome = Outcome.INFRA if isinstance(exc, InfraError) else Outcome.FAIL
-    result = scenario.finish(outcome, str(exc).strip().partition("\n")[0] if exc else "")
-    said = [failure.message for failure in scenario.failures]
-    if not result.outcome.good:
-        said.insert(0, f"{result.outcome.value}: {result.reason}")
-    if said and not red:
-        pytest.fail("; ".join(said), pytrace=False)
+    why = str(exc).strip().partition("\n")[0] if exc else ""
+    if isinstance(exc, InfraError):
+        return Outcome.INFRA, why
+    if report.skipped and hasattr(report, "wasxfail"):
+        return Outcome.XFAIL, report.wasxfail.removeprefix("reason: ")
+    if report.skipped:
+        return Outcome.SKIP, why
+    if report.failed and exc is None:
+        return Outcome.XPASS, str(report.longrepr)  # only strict ones fail
+    return (Outcome.FAIL if report.failed else Outcome.PASS), why

@@ -146,7 +146,8 @@ class Scenario:
             reason = f"{surprising[0].machine}: {surprising[0].splat.title}"
         result = self._judged(self._result(outcome, reason))
         self.recorder.test(result)
-        for role in spent if result.outcome.good else (*spent, Role.GUEST):
+        kept = result.outcome in (Outcome.PASS, Outcome.SKIP)
+        for role in spent if kept else (*spent, Role.GUEST):
             self.fleet.discard(role, blamed=True)
         self.failures = self.recorder.result.failures[self._failures_before :]
         return result
