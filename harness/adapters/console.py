@@ -24,6 +24,8 @@ _BLOCK_BYTES = 1 << 20
 _TAIL_BYTES = 64 << 10
 _REOPEN_S = 1.0
 _FOLLOW_S = 0.1
+_DMESG = "dmesg"
+_DMESG_S = 60.0
 
 
 def _never() -> bool:
@@ -179,6 +181,8 @@ def follow_file(ssh: SshConnection, remote: str, local: Path) -> RemoteStream:
 
 
 def follow_kernel_log(ssh: SshConnection, local: Path) -> RemoteStream:
-    """Copy the kernel log of a machine without a console, each boot's once."""
-    command = f"cat {BOOT_ID}; exec dmesg --follow 2>/dev/null"
-    return RemoteStream(ssh, command, local, KernelLog())
+    """Copy the kernel log of a machine without a console, each boot's once, from now on."""
+    log = KernelLog()
+    log.feed(ssh.run(f"cat {BOOT_ID}; {_DMESG} 2>/dev/null", timeout_s=_DMESG_S).stdout)
+    command = f"cat {BOOT_ID}; exec {_DMESG} --follow 2>/dev/null"
+    return RemoteStream(ssh, command, local, log)

@@ -35,6 +35,7 @@ class _Evidence:
     boots: tuple[int, ...]
     events: frozenset[str]
     rules: RuleSet
+    booted: bool
 
     def splat(self, *fatal: str) -> Splat | None:
         """The first report of the last boot that means one of `fatal` for the machine."""
@@ -57,13 +58,15 @@ def classify_end(
     expected_banners: int,
     rules: RuleSet,
     console_alive: bool = False,
+    booted: bool = False,
 ) -> EndReport:
     """Tell how a machine ended, or that it is alive.
 
     console: everything since power-on. qmp_events: names, with the reason where there is one
     ("SHUTDOWN guest-reset", "GUEST_PANICKED"). expected_banners: kernel banners that are
     legitimate, 1 plus the announced kexecs. console_alive: output was seen after SSH was lost.
-    For a machine without QEMU pass qemu_alive=True.
+    For a machine without QEMU pass qemu_alive=True. booted: it is known to have been up, although
+    the console, captured from then on, may show no banner.
     """
     evidence = _Evidence(
         data=console,
@@ -71,6 +74,7 @@ def classify_end(
         boots=boots(console),
         events=frozenset(event.lower() for event in qmp_events),
         rules=rules,
+        booted=booted,
     )
     end, what = _judge(evidence, qemu_alive, ssh_alive, expected_banners, console_alive)
     return EndReport(end, what, last_lines(console, _LAST))
@@ -90,7 +94,7 @@ def _judge(
         return MachineEnd.ALIVE, "the machine is alive"
     if not qemu_alive:
         return _without_qemu(evidence)
-    if not evidence.boots:
+    if not evidence.boots and not evidence.booted:
         return MachineEnd.NEVER_BOOTED, _never_booted_text(evidence.data)
     if _last_is_power_down(evidence):
         return MachineEnd.POWER_OFF, "the machine powered off cleanly"

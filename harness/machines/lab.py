@@ -30,7 +30,7 @@ class LabMachine(RemoteMachine):
     """A machine of the inventory. Build it, then start() it, and close() it in any case.
 
     run_dir receives console-<machine>.log. Without a console command that file holds the kernel log
-    as far as SSH brings it, and a boot is noticed by SSH alone.
+    from start() on, as far as SSH brings it, and a boot is noticed by SSH alone.
     """
 
     kind = "lab"
@@ -45,6 +45,8 @@ class LabMachine(RemoteMachine):
         self._spec = spec
         self._rules = rules
         self._own_line = ""
+        self._banners = 1  # of the current power-on, kexec aside
+        self._met = False  # it answered since the power-on that the console's part begins with
         self._reader: Child | None = None
         self._output: IO[bytes] | None = None
         self._stream: RemoteStream | None = None
@@ -75,8 +77,10 @@ class LabMachine(RemoteMachine):
         self._ssh.connect(self._spec.boot_limit_s)
         self.boot_s = time.monotonic() - begin
         self.boots += 1
+        self._met = True
         if self._reader is None:
             self._stream = follow_kernel_log(self._ssh, self.console.path)
+            self._banners = 0  # that was before
         self._own_line = self.read("/proc/cmdline").decode().strip()
 
     def boot_limit_s(self) -> float:
@@ -91,10 +95,10 @@ class LabMachine(RemoteMachine):
             qemu_alive=True,
             ssh_alive=ssh_alive,
             qmp_events=(),
-            # the kernel log of a machine without a console may lack banners, never add any
-            expected_banners=1 + self._kexecs,
+            expected_banners=self._banners + self._kexecs,
             rules=self._rules,
             console_alive=console_alive,
+            booted=self._met,
         )
 
     def restart(self) -> None:
@@ -102,6 +106,7 @@ class LabMachine(RemoteMachine):
         before = self._boot_id()
         self._console_start = self.console.size()
         self._kexecs = 0
+        self._banners, self._met = 1, False
         self.boots += 1
         if self._spec.power_cycle:
             run(self._spec.power_cycle, timeout_s=_POWER_S, what=f"power cycle of {self.name}")
@@ -110,6 +115,7 @@ class LabMachine(RemoteMachine):
             self.run(leave, timeout_s=_SHORT_S, check=True)
         begin = time.monotonic()
         self.await_boot(self._spec.boot_limit_s, self._console_start, before, None)
+        self._met = True
         self.boot_s = time.monotonic() - begin
         if deployed is not None:
             self.deploy(deployed)

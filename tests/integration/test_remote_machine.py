@@ -255,6 +255,47 @@ def test_lab_machine_with_a_console_command(sshd: LoopbackSshd, tmp_path: Path) 
         lab.close()
 
 
+def test_lab_machine_without_a_console_brings_no_old_messages(
+    sshd: LoopbackSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, dmesg = tmp_path / "log", tmp_path / "dmesg"
+    log.write_bytes(b"[    0.000000] Linux version 7.1\n[    9.000000] WARNING: of last week\n")
+    dmesg.write_text(
+        f'#!/bin/sh\n[ "$1" = --follow ] && exec tail -n +1 -f {log}\nexec cat {log}\n'
+    )
+    dmesg.chmod(0o755)
+    monkeypatch.setattr("harness.adapters.console._DMESG", str(dmesg))
+    login = LabSsh("127.0.0.1", sshd.host_key.public, sshd.key, sshd.port, getpass.getuser())
+    lab = LabMachine(LabSpec("lab", Role.HOST, login, boot_limit_s=1), tmp_path, RULES)
+    lab.start()
+    try:
+        new = b"[    9.000001] of this run\n"
+        with log.open("ab") as file:
+            file.write(new)
+        assert lab.console.wait_for(new, 20)
+        assert lab.console.read() == new
+        lab._kexecs = 1
+        for end in (MachineEnd.ALIVE, MachineEnd.REBOOT):
+            with log.open("ab") as file:
+                file.write(f"[   10.000000] Linux version 7.3 {end}\n".encode())
+            assert lab.console.wait_for(f"7.3 {end}\n".encode(), 20)
+            assert lab.state() is end, "the banner of its own kernel is not there"
+    finally:
+        lab.close()
+
+
+def test_lab_machine_that_falls_silent_was_up(sshd: LoopbackSshd, tmp_path: Path) -> None:
+    """Although its console, captured since, shows no banner."""
+    login = LabSsh("127.0.0.1", sshd.host_key.public, sshd.key, sshd.port, getpass.getuser())
+    lab = LabMachine(LabSpec("lab", Role.HOST, login, ("sleep", "60")), tmp_path, RULES)
+    lab.start()
+    try:
+        sshd.stop()
+        assert lab.report(1.0).end is MachineEnd.SILENT_HANG
+    finally:
+        lab.close()
+
+
 def test_lab_machine_that_is_down(sshd: LoopbackSshd, tmp_path: Path) -> None:
     sshd.stop()
     login = LabSsh("127.0.0.1", sshd.host_key.public, sshd.key, sshd.port, getpass.getuser())
