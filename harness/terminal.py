@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
@@ -46,13 +48,21 @@ class _Rate:
         return f", {duration((total - done) * elapsed / moved)} left"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """What nobody reads is lost; the run goes on. (rich would exit with 1: a test failed.)"""
+        self.quiet = True
+        with Path(os.devnull).open("wb") as nothing:  # takes what is still in the buffer
+            os.dup2(nothing.fileno(), self.file.fileno())
+
+
 class TerminalProgress:
     """Implements model.progress.Progress. Stage times go to `on_stage(name, note)`."""
 
     def __init__(
         self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console = Console(file=stream or sys.stderr, highlight=False)
+        self._console = _Console(file=stream or sys.stderr, highlight=False)
         self._live = self._console.is_terminal
         self._clock = clock
         self._begin = clock()

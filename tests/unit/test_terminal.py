@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 
@@ -56,3 +57,14 @@ def test_time_left_counts_from_the_start_of_its_stage() -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_progress_that_nobody_reads_any_more_ends_no_run() -> None:
+    """rich would end the program with 1, which says that a test failed."""
+    reader, writer = os.pipe()
+    with open(writer, "w", buffering=1) as stream:  # noqa: PTH123
+        progress = TerminalProgress(stream, Clock())
+        os.close(reader)
+        progress.stage("build guest")
+        progress.say("built")
+        progress.close()
