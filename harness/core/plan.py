@@ -183,9 +183,12 @@ def _selection(table: Table, topology: Topology) -> TestSelection:
         raise table.error("tests", "names nothing to run: leave the key out for all")
     if all(str(pattern).startswith("!") for pattern in tests):
         raise table.error("tests", 'leaves out, but names nothing to run: add "*"')
+    collection = table.get("collection", str, "a kselftest collection, e.g. tsm")
+    if not collection.strip("/"):
+        raise table.error("collection", "expected a kselftest collection, e.g. tsm")
     return TestSelection(
         role=role,
-        collection=table.get("collection", str, "a kselftest collection, e.g. tsm"),
+        collection=collection,
         tests=tuple(tests),
         skip=tuple((str(name), str(reason)) for name, reason in skip.items()),
         timeout_s=float(timeout),

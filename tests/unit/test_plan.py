@@ -155,6 +155,12 @@ def test_a_pattern_leaves_out() -> None:
     assert "names nothing to run" in refused(MINIMAL + 'tests = ["!tsm_class"]\n').message
 
 
+def test_a_collection_without_a_name_is_refused() -> None:
+    """It would build all kselftests of the tree."""
+    text = MINIMAL.replace('collection = "tsm"', 'collection = ""')
+    assert "tests[0].collection: expected a kselftest collection" in refused(text).message
+
+
 def test_an_empty_list_of_tests_is_refused() -> None:
     assert "names nothing to run" in refused(MINIMAL + "tests = []\n").message
 
