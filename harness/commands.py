@@ -34,6 +34,8 @@ def _series(arguments: Sequence[str]) -> tuple[tuple[Role, Path], ...]:
                 f"--series {argument}: expected ROLE=PATH",
                 hint="e.g. --series guest=my-series/ (roles: host, guest)",
             )
+        if not Path(path).exists():  # told now, not when the source has been downloaded
+            raise UserError(f"--series {argument}: no such file or directory")
         found.append((Role(role), Path(path)))
     return tuple(found)
 
@@ -220,7 +222,8 @@ def patchcheck(arguments: argparse.Namespace, command: Sequence[str]) -> int:
             code = job.execute()
         finally:
             progress.close()
-            print(job.render())
+            if job.directory.is_dir():  # not after a mistake in --from or in a series
+                print(job.render())
     finally:
         progress.close()
     return code
@@ -254,13 +257,18 @@ def boot(arguments: argparse.Namespace, command: Sequence[str]) -> int:
 def shell(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     """Replace this process by ssh to a machine of a run that is up."""
     del command
-    path = arguments.runs_dir / "latest" / f"ssh-{arguments.machine}.json"
+    latest = arguments.runs_dir / "latest"
+    path = latest / f"ssh-{arguments.machine}.json"
     try:
         argv = json.loads(path.read_text())
     except (OSError, ValueError) as exc:
+        up = sorted(file.stem.removeprefix("ssh-") for file in latest.glob("ssh-*.json"))
         raise UserError(
             f"{arguments.machine}: not up (no {path})",
-            hint="start machines with `tdisp-harness boot` or `run --keep`",
+            hint=f"up in {latest}: {', '.join(up)}"
+            if up
+            else "start machines with `tdisp-harness boot` or `run --keep`; "
+            "--runs-dir stands before the machine's name",
         ) from exc
     extra = [word for word in arguments.command if word != "--"]
     os.execvp(argv[0], [*argv, *extra])

@@ -96,7 +96,10 @@ def starts_at(patches: Sequence[Patch], wanted: str) -> int:
     if len(hits) == 1:
         return hits[0]
     what = "names no patch" if not hits else f"names {len(hits)} patches"
-    raise UserError(f"--from {wanted}: {what}", hint=f"there are: {', '.join(names)}")
+    series = dict.fromkeys(name.partition("/")[0] for name in names)
+    of_series = [name for name in names if name.startswith(f"{wanted.partition('/')[0]}/")]
+    there = [names[i] for i in hits] or of_series or series
+    raise UserError(f"--from {wanted}: {what}", hint=f"there are: {', '.join(there)}")
 
 
 def objects_of(patch: Patch) -> tuple[str, ...]:

@@ -143,7 +143,9 @@ def _fragments(paths: Sequence[Path]) -> list[tuple[Request, ...]]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            raise UserError(f"{path}: cannot be read: {exc}") from exc
+            raise UserError(
+                f"{path}: cannot be read: {getattr(exc, 'strerror', None) or exc}"
+            ) from exc
         found.append(parse_fragment(_short(path), text))
     return found
 

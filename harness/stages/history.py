@@ -8,10 +8,11 @@ from pathlib import Path
 
 from harness.adapters.history import NAME, HistoryStore
 from harness.core.baseline import WINDOW, beside
-from harness.errors import HarnessError, UserError
+from harness.errors import HarnessError
 from harness.model.results import RunResult
 from harness.report import json_report
 from harness.stages.recorder import Recorder
+from harness.stages.run_directory import no_such_run, run_directory
 
 Say = Callable[[str], None]
 
@@ -66,7 +67,7 @@ def record(run: RunResult, runs_dir: Path, say: Say) -> None:
 
 def locate(name: str, runs_dir: Path) -> str:
     """A run's directory as an absolute path, or its name when only the history knows it."""
-    directory = _directory(name, runs_dir)
+    directory = run_directory(name, runs_dir)
     if directory is None:
         find(name, runs_dir)
         return name
@@ -75,21 +76,12 @@ def locate(name: str, runs_dir: Path) -> str:
 
 def find(name: str, runs_dir: Path, store: HistoryStore | None = None) -> RunResult:
     """A run by its directory, or by its name when only the history still knows it; UserError."""
-    directory = _directory(name, runs_dir)
+    directory = run_directory(name, runs_dir)
     if directory is not None:
         return json_report.load(directory / "result.json")
     if store is None and (runs_dir / NAME).is_file():
         store = HistoryStore(runs_dir, print)
     found = store.find(name) if store is not None else None
     if found is None:
-        known = sorted(path.parent.name for path in runs_dir.glob("*/result.json"))
-        hint = f"there are: {', '.join(known[-5:])}" if known else "no run has been made here yet"
-        raise UserError(f"{name}: no such run in {runs_dir}", hint=hint)
+        raise no_such_run(name, runs_dir)
     return found
-
-
-def _directory(name: str, runs_dir: Path) -> Path | None:
-    for candidate in (runs_dir / name, Path(name)):
-        if (candidate / "result.json").is_file():
-            return candidate.resolve()
-    return None

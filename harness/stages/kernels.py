@@ -10,7 +10,7 @@ from harness import layout
 from harness.adapters.store import ArtifactStore
 from harness.core.kconfig import render_proof
 from harness.core.series import SeriesInput
-from harness.errors import ConfigError, UserError
+from harness.errors import ConfigError
 from harness.model.kernel import ConfigProof, KernelBuild, PatchedTree, Role, SourceTree
 from harness.model.options import RunOptions
 from harness.model.progress import Progress
@@ -28,8 +28,6 @@ def load_series(role: Role, options: RunOptions) -> tuple[SeriesInput, ...]:
         found += patch.load(layout.SERIES / role.value, role)
     for wanted, path in options.extra_series:
         if wanted is role:
-            if not path.exists():
-                raise UserError(f"--series {role.value}={path}: no such file or directory")
             found += patch.load(path, role)
     return tuple(found)
 

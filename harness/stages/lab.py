@@ -26,7 +26,10 @@ def load(file: Path, machine: str) -> LabSpec:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise UserError(f"{file}: cannot be read: {exc}", hint="see configs/labs/") from exc
+        raise UserError(
+            f"{file}: cannot be read: {getattr(exc, 'strerror', None) or exc}",
+            hint="see configs/labs/",
+        ) from exc
     return machine_named(parse_inventory(text, str(file), Path.home()), machine, str(file))
 
 

@@ -192,7 +192,9 @@ def _earlier(directory: Path, code: str) -> Record:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise UserError(f"--resume: {path}: cannot be read: {exc}") from exc
+        raise UserError(
+            f"--resume: {path}: cannot be read: {getattr(exc, 'strerror', None) or exc}"
+        ) from exc
     record = mutants_record.from_text(text, str(path))
     if record.code != code:
         raise _other_code(directory, "series, kselftests, configuration or platform have changed")

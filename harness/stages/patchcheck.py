@@ -93,18 +93,18 @@ class PatchCheck:
         self._place = options.cache / WORK
         now = datetime.now(UTC)
         self.directory = options.runs_dir / f"{now:%Y%m%dT%H%M%S.%fZ}-patchcheck"
-        try:
-            (self.directory / "patches").mkdir(parents=True)
-        except OSError as exc:
-            raise StorageError(
-                f"{self.directory}: {exc.strerror}", hint="name another directory with --runs-dir"
-            ) from exc
 
     def execute(self) -> int:
         """Look at every patch; the exit code. patchcheck.json holds what is known so far."""
         # a mistake in a series or in --from must be told before anything is unpacked
         loaded = {role: load_series(role, self._options) for role in self._roles}
         starts = {role: starts_at(_patches(series), self._start) for role, series in loaded.items()}
+        try:
+            (self.directory / "patches").mkdir(parents=True)
+        except OSError as exc:
+            raise StorageError(
+                f"{self.directory}: {exc.strerror}", hint="name another directory with --runs-dir"
+            ) from exc
         tree = source.fetch(self._options.source, self._options.cache, self._progress)
         for role, series in loaded.items():
             self._role(_Work(role, tree, series), starts[role])

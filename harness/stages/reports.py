@@ -11,13 +11,14 @@ from pathlib import Path
 
 from harness import layout
 from harness.adapters.git import GitTree
-from harness.errors import HarnessError, UserError
+from harness.errors import HarnessError
 from harness.model.options import RunOptions
 from harness.model.progress import Progress
 from harness.model.results import RunResult
 from harness.report import atomic, html, json_report, junit, kcidb, markdown, reproduce
 from harness.stages import history
 from harness.stages.recorder import Recorder
+from harness.stages.run_directory import no_such_run, run_directory
 
 FILES = {"report": "report.html", "JUnit": "junit.xml", "reproduce": "reproduce.sh"}
 SUMMARY, KCIDB = "summary.md", "kcidb.json"
@@ -106,12 +107,10 @@ def _write_reproducer(recorder: Recorder, options: RunOptions) -> None:
 
 def find_run(name: str, runs_dir: Path) -> Path:
     """A run directory by name below `runs_dir` or by path; UserError lists what is there."""
-    for candidate in (runs_dir / name, Path(name)):
-        if (candidate / "result.json").is_file():
-            return candidate.resolve()
-    known = sorted(path.parent.name for path in runs_dir.glob("*/result.json"))
-    hint = f"there are: {', '.join(known[-5:])}" if known else "no run has been made here yet"
-    raise UserError(f"{name}: no such run in {runs_dir}", hint=hint)
+    found = run_directory(name, runs_dir)
+    if found is None:
+        raise no_such_run(name, runs_dir)
+    return found
 
 
 def load_run(name: str, runs_dir: Path) -> tuple[Path, RunResult]:

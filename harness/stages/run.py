@@ -8,7 +8,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime
 
@@ -31,7 +31,7 @@ from harness.errors import (
 )
 from harness.model.kernel import KernelBuild, Role
 from harness.model.options import RunOptions
-from harness.model.plan import TestId, TestSelection
+from harness.model.plan import Plan, TestId, TestSelection
 from harness.model.progress import Progress
 from harness.model.results import SCHEMA_VERSION, RunResult, Verdict
 from harness.report import json_report
@@ -283,11 +283,7 @@ class MainJob:
         built = {role: build.kselftest_list(done) for role, done in builds.items()}
         chosen = choose_tests(self._options.plan, built, self._expression)
         if not chosen:
-            names = [f"{role}:{name}" for role, names in built.items() for name in names]
-            raise UserError(
-                f"-k {self._options.expression!r}: selects no test",
-                hint=f"there are: {', '.join(names)}",
-            )
+            raise no_test(self._options.plan, built, self._options.expression)
         return chosen
 
     @contextlib.contextmanager
@@ -316,6 +312,17 @@ class MainJob:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)
+
+
+def no_test(plan: Plan, built: Mapping[Role, Sequence[str]], expression: str) -> UserError:
+    """-k names nothing of what the plan runs of what was built."""
+    there = [test for test, _ in choose_tests(plan, built, None)]
+    names = dict.fromkeys(f"{test.role}:{test.collection}:{test.test}" for test in there)
+    cells = dict.fromkeys(test.cell for test in there if test.cell)
+    in_cells = f"; in {', '.join(cells)}" if cells else ""
+    return UserError(
+        f"-k {expression!r}: selects no test", hint=f"there are: {', '.join(names)}{in_cells}"
+    )
 
 
 def _os_name() -> str:
