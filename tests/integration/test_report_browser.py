@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.model.results import Failure, Verdict
 from harness.report import html
 from tests.integration.browser import CHROMIUM, Browser, chromium
 from tests.integration.test_report_serve import make_run, serving
@@ -208,3 +210,45 @@ def test_the_index_follows_the_folder(browser: Browser, tmp_path: Path) -> None:
         browser.wait("location.pathname === '/runs/20260802T101500Z-smoke/report.html'")
         browser.wait("document.getElementById('filter-count')?.textContent.includes(' of ')")
         assert browser.complaints == []
+
+
+def box(browser: Browser, selector: str) -> dict[str, float]:
+    """Where the first such element is."""
+    found = browser.run(
+        f"document.querySelector({json.dumps(selector)}).getBoundingClientRect().toJSON()"
+    )
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_build_log_is_seen_from_its_end(browser: Browser, tmp_path: Path) -> None:
+    lines = [f"  CC      file{number}.o" for number in range(300)]
+    (tmp_path / "build-guest.log").write_text("\n".join([*lines, "drivers/a.c:7: error: no"]))
+    failure = Failure("build", "guest", "the kernel does not build", log="build-guest.log")
+    run = replace(report_samples.run(Verdict.FAIL), failures=(failure,))
+    html.write(tmp_path / "report.html", run, tmp_path)
+    opened(browser, (tmp_path / "report.html").as_uri())
+    below = browser.run(
+        """(() => {
+          const log = document.querySelector('#failure-1 pre'), last = document.createRange();
+          last.selectNodeContents(log.lastChild);
+          return last.getBoundingClientRect().bottom - log.getBoundingClientRect().bottom;
+        })()"""
+    )
+    assert below <= 0, "the last line, which has the error, is not out of sight"
+
+
+def test_the_list_of_tests_is_a_line_each(browser: Browser, page: str) -> None:
+    opened(browser, page)
+    line, badge = box(browser, ".tests summary"), box(browser, ".tests summary .badge")
+    assert badge["y"] - line["y"] < 12, "the triangle stands before the test, not above it"
+
+
+def test_a_phone_shows_the_name_and_the_outcome_of_a_test(browser: Browser, tmp_path: Path) -> None:
+    run = report_eventful.celled()
+    report_eventful.fill_run_dir(run, tmp_path)
+    html.write(tmp_path / "report.html", run, tmp_path)
+    opened(browser, (tmp_path / "report.html").as_uri(), 390)
+    assert 120 < box(browser, ".matrix tbody th")["width"] < 180
+    browser.run("document.querySelector('.scroll').scrollLeft = 200")
+    assert box(browser, ".matrix tbody th")["x"] >= 0, "the names stay when the cells scroll"

@@ -167,7 +167,7 @@ def run(verdict: Verdict, tests: tuple[TestResult, ...] = ()) -> RunResult:
             "accel_reason": "/dev/kvm: no such device",
             "python": "3.11.2",
         },
-        command=("tdisp-harness", "run", "smoke", "-k", "tsm and not race"),
+        command=("run", "smoke", "-k", "tsm and not race"),
         kernels=(kernel(),),
         machines=(machine(),),
         tests=tests,
@@ -325,7 +325,7 @@ def hostile() -> RunResult:
         stages=(StageRecord(HOSTILE, 0.0, 1.0, "failed", HOSTILE),),
         kernels=(replace(kernel(), series=(HOSTILE,), warnings=(HOSTILE,)),),
         controller={"os": HOSTILE, "accel": "tcg", "accel_reason": HOSTILE},
-        command=("tdisp-harness", "run", HOSTILE),
+        command=("run", HOSTILE),
     )
 
 

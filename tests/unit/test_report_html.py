@@ -29,7 +29,7 @@ SAMPLES = report_samples.everything() | {
     "eventful": report_eventful.result(),
     "celled": report_eventful.celled(),
 }
-VOID = {"meta", "br", "rect", "input", "circle", "line"}
+VOID = {"meta", "br", "wbr", "rect", "input", "circle", "line"}
 
 
 class Page(HTMLParser):
@@ -209,6 +209,21 @@ def test_many_failures_stay_bounded(tmp_path: Path) -> None:
     source = html.render(report_samples.run(Verdict.FAIL, (test,) * 300), tmp_path)
     assert len(source) < html.TOTAL_LIMIT + 1_500_000
     assert "not embedded: this report already holds enough logs" in source
+
+
+def test_many_bad_subtests_do_not_hide_what_comes_after(tmp_path: Path) -> None:
+    subtests = tuple(SubtestResult((f"s{i}",), Outcome.FAIL, "no") for i in range(75))
+    test = replace(report_samples.test_result("x", Outcome.FAIL), subtests=subtests)
+    source = rendered(report_samples.run(Verdict.FAIL, (test,)), tmp_path)
+    card = source[source.index('id="bad-1"') : source.index("</section>")]
+    seen, _, folded = card.partition("<summary>65 more subtests</summary>")
+    assert "s9</code>" in seen and "s10</code>" not in seen
+    assert "s10</code>" in folded and "s74</code>" in folded
+
+
+def test_the_command_is_one_that_can_be_repeated(tmp_path: Path) -> None:
+    text = Page(rendered(SAMPLES["failing"], tmp_path)).text
+    assert "The original command:\n\ntdisp-harness run smoke" in text
 
 
 def test_many_subtests_are_capped_with_a_note(tmp_path: Path) -> None:
