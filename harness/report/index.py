@@ -80,6 +80,7 @@ class GridCell:
 class Trend:
     """The last runs of one plan, the oldest first.
 
+    longest: the longest of them took this long.
     grid: the tests that were not good in all of them, with an outcome (or None) per run.
     """
 
@@ -87,6 +88,7 @@ class Trend:
     columns: tuple[Column, ...]
     dots: tuple[Dot, ...]
     segments: tuple[Segment, ...]
+    longest: str
     grid: tuple[tuple[str, tuple[GridCell | None, ...]], ...]
     hidden: int
 
@@ -113,6 +115,15 @@ def line(name: str, result: RunResult) -> RunLine:
 def unreadable(name: str, error: str) -> RunLine:
     """A run whose result.json is no result."""
     return RunLine(name, heading="UNREADABLE", error=one_line(error, 300))
+
+
+def newest(lines: Sequence[RunLine]) -> tuple[RunLine, ...]:
+    """The last run of each plan, when there are several plans or runs. lines: newest first."""
+    plans: dict[str, RunLine] = {}
+    for one in lines:
+        if not one.error:
+            plans.setdefault(one.plan, one)
+    return tuple(plans.values()) if len(lines) > 1 else ()
 
 
 def trends(lines: Sequence[RunLine]) -> tuple[Trend, ...]:
@@ -142,7 +153,8 @@ def _trend(plan: str, runs: Sequence[RunLine]) -> Trend:
     bad = [n for n in names if not all(r.outcomes.get(n, Outcome.PASS).good for r in runs)]
     grid = tuple((name, tuple(_cell(name, run) for run in runs)) for name in bad[:_GRID_TESTS])
     hidden = max(len(bad) - _GRID_TESTS, 0)
-    return Trend(plan, columns, dots, history.join(dots), grid, hidden)
+    longest = duration(max(run.duration_s for run in runs))
+    return Trend(plan, columns, dots, history.join(dots), longest, grid, hidden)
 
 
 def _bars(run: RunLine, most: int) -> tuple[Bar, ...]:
@@ -181,6 +193,7 @@ def render(lines: Sequence[RunLine]) -> str:
     """The page. lines: newest first."""
     return _template().render(
         lines=lines,
+        newest=newest(lines),
         trends=trends(lines),
         plot_px=history.HEIGHT_PX,
         script=page.script(_SCRIPT),

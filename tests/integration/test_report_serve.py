@@ -27,10 +27,12 @@ from tests.unit import report_eventful, report_samples
 REPORT = [sys.executable, "-m", "harness", "report"]
 
 
-def make_run(runs: Path, name: str = "20260801T101500Z-smoke", *, page: bool = True) -> Path:
+def make_run(
+    runs: Path, name: str = "20260801T101500Z-smoke", *, page: bool = True, plan: str = "smoke"
+) -> Path:
     directory = runs / name
     directory.mkdir(parents=True)
-    result = replace(report_eventful.result(), run_id=name)
+    result = replace(report_eventful.result(), run_id=name, plan=plan)
     report_eventful.fill_run_dir(result, directory)
     json_report.write(directory / "result.json", result)
     if page:
@@ -321,3 +323,17 @@ def test_trends_show_every_run_of_a_plan(tmp_path: Path) -> None:
     assert text.count("<g><title>") == 4, "a run that did not boot is a part of the trend"
     assert "guest:tsm:race_lock" in text
     assert text.index("20260804T101500Z-smoke/report") < text.index("20260803T101500Z-smoke/report")
+
+
+def test_the_index_begins_with_the_newest_verdict_of_each_plan(tmp_path: Path) -> None:
+    for day, plan in ((1, "smoke"), (2, "other"), (3, "smoke")):
+        make_run(tmp_path, f"2026080{day}T101500Z-{plan}", plan=plan)
+    page = RunsSite(tmp_path).page("/")
+    assert page is not None and isinstance(page.body, bytes)
+    text = page.body.decode()
+    head = text[text.index("<h2>") : text.index("<figure>")]
+    assert re.findall(r'class="badge \w+">(\w+)<.*?href="/runs/(\w+-\w+)/', head) == [
+        ("FAIL", "20260803T101500Z-smoke"),
+        ("FAIL", "20260802T101500Z-other"),
+    ]
+    assert "how long the run took, " in text
