@@ -17,11 +17,23 @@ from harness import __version__, cache, layout
 from harness.emulator import arguments as platform_arguments
 from harness.errors import HarnessError, UserError
 
-EXIT_CODES = """exit codes:
-  0   all tests that ran passed
-  1   a test, a build or a patch failed, or a kernel crashed or splatted
-  2   infrastructure error, interrupted, or nothing could be tested
-  64  usage or configuration error
+
+def _codes(good: str, bad: str, nothing: str = "infrastructure error, or interrupted") -> str:
+    """What a verb's exit codes mean, for its help."""
+    return f"""exit codes:
+  0   {good}
+  1   {bad}
+  2   {nothing}
+  64  usage or configuration error"""
+
+
+EXIT_CODES = f"""{
+    _codes(
+        "all tests that ran passed",
+        "a test, a build or a patch failed, or a kernel crashed or splatted",
+        "infrastructure error, interrupted, or nothing could be tested",
+    )
+}
 
 files: $TDISP_HARNESS_CACHE (default ~/.cache/tdisp-harness) holds sources, builds and root file
 systems; a run writes to runs/<time>-<plan>/ only."""
@@ -153,7 +165,11 @@ def _add_mutants(verbs: _Verbs) -> None:
     mutants = verbs.add_parser(
         "mutants",
         help="break the guest series one check at a time: do the tests notice?",
-        epilog=EXIT_CODES,
+        epilog=_codes(
+            "all mutants were killed",
+            "a mutant survived or is broken, or a test fails without one",
+            "infrastructure error, interrupted, or not all could be found out",
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     mutants.add_argument(
@@ -182,7 +198,11 @@ def _add_patchcheck(verbs: _Verbs) -> None:
         description="Each patch: applies with git am, checkpatch --strict has nothing to say "
         "(but that nobody signed), and with --build the directories of the series compile with "
         "W=1, without a new warning.",
-        epilog=EXIT_CODES,
+        epilog=_codes(
+            "nothing is wrong",
+            "something is wrong with a patch",
+            "infrastructure error, interrupted, or not all were looked at",
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument(
@@ -205,12 +225,22 @@ def _add_patchcheck(verbs: _Verbs) -> None:
 
 
 def _add_build(verbs: _Verbs) -> None:
-    build = verbs.add_parser("build", help="build the kernels and stop")
+    build = verbs.add_parser(
+        "build",
+        help="build the kernels and stop",
+        epilog=_codes("the kernels are built", "a build or a patch failed"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     _add_kernel_options(build)
 
 
 def _add_boot(verbs: _Verbs) -> None:
-    boot = verbs.add_parser("boot", help="build, boot the machines and leave them up until Ctrl-C")
+    boot = verbs.add_parser(
+        "boot",
+        help="build, boot the machines and leave them up until Ctrl-C",
+        epilog=_codes("the machines were up", "a build failed, or a kernel crashed or splatted"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     _add_kernel_options(boot)
     shell = verbs.add_parser("shell", help="open a shell on a machine of a running boot or --keep")
     shell.add_argument("machine", help="host, guest or guest-solo")
@@ -245,7 +275,12 @@ def _add_reports(verbs: _Verbs) -> None:
         help="show all runs of --runs-dir, with trends, on 127.0.0.1 until Ctrl-C",
     )
     report.add_argument("--port", type=int, metavar="N", help="of --serve (default: 8737; 0: any)")
-    compare = verbs.add_parser("compare", help="what changed from run A to run B")
+    compare = verbs.add_parser(
+        "compare",
+        help="what changed from run A to run B",
+        epilog=_codes("B is no worse", "B is worse"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     compare.add_argument("a", help="a run's name or directory")
     compare.add_argument("b", help="a run's name or directory")
     compare.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")

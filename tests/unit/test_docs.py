@@ -107,6 +107,37 @@ def test_a_broken_link_is_seen(tmp_path: Path) -> None:
     assert broken_links(page) == ["b.md", "#nowhere"]
 
 
+def torn_tables(text: str) -> list[str]:
+    """The first line of each block of table rows that has no head, and so is shown as it stands."""
+    blocks = re.findall(r"(?:^\|.*\n)+", _FENCE.sub("", text), re.MULTILINE)
+    return [
+        block.partition("\n")[0] for block in blocks if not re.match(r"\|.*\n\|[-|: ]+\n", block)
+    ]
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: page.name)
+def test_every_table_has_its_head(page: Path) -> None:
+    assert torn_tables("| a |\n|---|\n| 1 |\n\n| 2 |\n") == ["| 2 |"]
+    assert torn_tables(page.read_text()) == []
+
+
+def test_every_verb_says_what_its_exit_codes_mean() -> None:
+    verbs = next(
+        action
+        for action in cli._parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    said = {
+        name: verb.format_help().partition("exit codes:\n")[2]
+        for name, verb in verbs.choices.items()
+    }
+    assert "1   B is worse" in said["compare"]
+    assert "1   a mutant survived" in said["mutants"]
+    assert "1   something is wrong with a patch" in said["patchcheck"]
+    assert "all tests that ran passed" not in said["mutants"] + said["patchcheck"]
+    assert "1   a build failed, or a kernel" in said["boot"]
+
+
 def test_every_verb_is_in_the_manual() -> None:
     verbs = [
         verb
