@@ -156,6 +156,15 @@ def _baseline(arguments: argparse.Namespace) -> str:
     return name
 
 
+def _tell(text: str) -> None:
+    """Print it. A reader that went away costs the text, not the run's exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
 def _execute(
     arguments: argparse.Namespace, command: Sequence[str], verb: Callable[..., None] | None
 ) -> int:
@@ -174,10 +183,10 @@ def _execute(
         progress.close()
     run_dir = job.recorder.run_dir
     if verb is not None and not result.failures and all(s.expected for s in result.splats):
-        print(f"done; records are in {run_dir}")
+        _tell(f"done; records are in {run_dir}")
         return 0
     paths = {name: str(run_dir / file) for name, file in FILES.items()}
-    print(terminal.render(result, paths))
+    _tell(terminal.render(result, paths))
     return result.exit_code
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,3 +51,14 @@ def test_a_kernel_that_splats_is_no_success(
 def test_failures_decide_as_before(tmp_path: Path) -> None:
     assert ended(tmp_path, Failure("boot", "guest", "no")) == 1
     assert ended(tmp_path, Failure("infra", "", "no")) == 2
+
+
+def test_a_reader_that_went_away_does_not_change_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as unread:  # noqa: PTH123
+        monkeypatch.setattr("sys.stdout", unread)
+        assert ended(tmp_path, WARNING) == 1
+        assert ended(tmp_path) == 0
