@@ -123,6 +123,11 @@ FIXTURE_VARIANT_ADD(refuse, one_coherent)
 {
 	.obstacle = TDI_TEST_PROBE_COHERENT
 };
+/* It waits, but another thread calls */
+FIXTURE_VARIANT_ADD(refuse, other_thread)
+{
+	.obstacle = TDI_TEST_PROBE_THREAD
+};
 
 FIXTURE_SETUP(refuse)
 {

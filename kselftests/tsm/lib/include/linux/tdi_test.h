@@ -255,6 +255,7 @@ struct tdi_test_doe {
 #define TDI_TEST_PROBE_DEFER	(1U << 7)	/* -EPROBE_DEFER at the end */
 #define TDI_TEST_PROBE_FAIL	(1U << 8)	/* -ENXIO at the end */
 #define TDI_TEST_PROBE_NO_IRQ	(1U << 9)	/* without interrupts */
+#define TDI_TEST_PROBE_THREAD	(1U << 10)	/* switch in another thread, and wait for it */
 
 /*
  * @bdf: of a TDI
