@@ -39,9 +39,13 @@ _FLAGS = (
     "--disable-sync",
     "--disable-extensions",
     "--mute-audio",
+    # a slow machine: keys pressed before the first frame count, and no page is taken for hidden
+    "--allow-pre-commit-input",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
     "--remote-debugging-pipe",
 )
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 
 
 class RefusedError(AssertionError):
