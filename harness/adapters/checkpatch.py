@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.adapters.process import Completed, run
@@ -12,6 +13,7 @@ from harness.errors import UserError
 
 SCRIPT = "scripts/checkpatch.pl"
 _NM_BATCH = 500  # files per call
+_SOURCE = re.compile(r"^source_\S+ := (\S+)$", re.MULTILINE)  # of a record that fixdep wrote
 
 
 def checkpatch(tree: Path, patch: Path, ignored: Sequence[str]) -> Completed:
@@ -36,23 +38,30 @@ def checkpatch(tree: Path, patch: Path, ignored: Sequence[str]) -> Completed:
     return run(argv, cwd=tree, env={"LC_ALL": "C"}, check=False, what=SCRIPT)
 
 
+def drop_stale(output: Path, directories: Sequence[str]) -> None:
+    """Remove the objects of sources that are gone: make leaves them where they are."""
+    for path, source in _objects(output, directories):
+        if not source.is_file():
+            path.unlink()
+
+
 def symbols(output: Path, directories: Sequence[str]) -> str:
     """What nm lists for the compiled objects below some directories of a build."""
-    objects: list[str] = []
-    for name in directories:
-        for where, _, files in os.walk(output / name):
-            # what the compiler made, not what was linked of that
-            objects += [
-                f"{where}/{file}"
-                for file in files
-                if file.endswith(".o")
-                and not file.startswith((".", "built-in", "vmlinux"))
-                and (Path(where) / f".{file}.cmd").is_file()
-                and not file.endswith(".mod.o")
-            ]
-    objects.sort()
+    objects = sorted(str(path) for path, _ in _objects(output, directories))
     listing = []
     for at in range(0, len(objects), _NM_BATCH):
         argv = ("nm", "--format=posix", "--extern-only", *objects[at : at + _NM_BATCH])
         listing.append(run(argv, env={"LC_ALL": "C"}, what="nm").out)
     return "".join(listing)
+
+
+def _objects(output: Path, directories: Sequence[str]) -> Iterator[tuple[Path, Path]]:
+    """What the compiler made, not what was linked of that, and of which source."""
+    for name in directories:
+        for where, _, files in os.walk(output / name):
+            for file in files:
+                record = Path(where, f".{file}.cmd")
+                if not file.endswith(".o") or file.endswith(".mod.o") or not record.is_file():
+                    continue
+                if made_of := _SOURCE.search(record.read_text(errors="replace")):
+                    yield Path(where, file), output / made_of[1]

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.adapters.checkpatch import symbols
+from harness.adapters.checkpatch import drop_stale, symbols
 from harness.adapters.kbuild import Kbuild
 from harness.core.kbuild_output import KbuildOutput
 from harness.core.patchcheck import (
@@ -110,6 +110,7 @@ class SeriesBuild:
         here = [name for name in self._directories if (tree.path / name).is_dir()]
         under_way = kbuild.output / _UNDER_WAY
         under_way.touch()
+        drop_stale(kbuild.output, here)
         # -k: the first error must not hide those of other files
         done = kbuild.make(("-k", "W=1", *here), log=self.log, on_line=line)
         command = kbuild.command(done.argv)

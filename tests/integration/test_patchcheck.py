@@ -161,6 +161,23 @@ def test_a_source_that_nothing_compiles_is_no_pass(series: Series) -> None:
     assert "lib/other.c" in series.rendered
 
 
+def test_objects_of_an_earlier_check_do_not_count(series: Series) -> None:
+    declared = "int later(int n);\nint sort(int n)\n{\n\tn = later(n);"
+    series.patch("adds", ("lib/other.c", "", "int later(int n) { return n; }\n"))
+    series.patch("compiles", ("Makefile", "lib/sort.o\n", "lib/sort.o lib/other.o\n"))
+    series.patch("calls", (SORT, "int sort(int n)\n{", declared))
+    for _ in range(2):
+        code, found = series.check("--build")
+        assert (code, kinds(found)) == (0, [[], [], []])
+    shutil.rmtree(series.directory)
+    git(series.site.tree, "reset", "--quiet", "--hard", series.base)
+    series.patch("calls too early", (SORT, "int sort(int n)\n{", declared))
+    series.patch("adds", ("lib/other.c", "", "int later(int n) { return n; }\n"))
+    series.patch("compiles", ("Makefile", "lib/sort.o\n", "lib/sort.o lib/other.o\n"))
+    code, found = series.check("--build")
+    assert (code, kinds(found)) == (1, [[Kind.SYMBOL], [], []])
+
+
 def test_a_source_that_a_later_patch_compiles(series: Series) -> None:
     series.patch("adds", ("lib/other.c", "", "int other;\n"), (SORT, "n + 1", "n + 2"))
     series.patch("selects", ("Makefile", "lib/sort.o\n", "lib/sort.o lib/other.o\n"))
