@@ -13,6 +13,8 @@ import pytest
 
 from harness import cli
 from harness.adapters.process import run
+from harness.core.plan import parse_plan
+from harness.core.platform_plan import cells
 from harness.layout import KSELFTESTS, REPOSITORY
 
 SPDX = "<!-- SPDX-License-Identifier: GPL-2.0-only -->"
@@ -189,6 +191,36 @@ def test_tests_named_in_the_status_table_exist() -> None:
         assert re.search(rf"^TEST_F(?:_TIMEOUT)?\({fixture}, {case}[,)]", source, re.MULTILINE), (
             name
         )
+
+
+def where_tests_run(plan_name: str) -> set[str]:
+    """`guest:tsm:rebind`, with `@` and each cell in which it runs; `*`: all others."""
+    path = REPOSITORY / f"configs/plans/{plan_name}.toml"
+    plan = parse_plan(path.read_text(), str(path), plan_name)
+    found = set()
+    for one in plan.selections:
+        on = cells(plan.platform, one.axes) if plan.platform and one.on_platform else ()
+        for test in one.tests:
+            name = f"{one.role}:{one.collection}:{test}"
+            found |= {name, *(f"{name}@{cell.name}" for cell in on)}
+    return found
+
+
+def test_the_status_table_names_what_the_plans_run() -> None:
+    run = where_tests_run("default") | where_tests_run("explosion")
+    named = re.findall(r"`((?:host|guest):tsm:[\w@+-]+)`", "".join(status_rows().values()))
+    assert "guest:tsm:rebind@model-A" in named
+    everything = {"host:tsm:*": "host:tsm:tsm_class", "guest:tsm:*": "guest:tsm:dma_freeze"}
+    assert everything.keys() <= run
+    assert set(named) - run - set(everything.values()) == set()
+
+
+def test_the_new_kselftest_of_the_documentation_passes_make_check() -> None:
+    """What git has to ignore is told with the line of the Makefile: test_catalogue.py compares."""
+    page = (REPOSITORY / "docs/writing-a-test.md").read_text()
+    (built,) = re.findall(r"^TEST_GEN_PROGS \+= (\w+)$", page, re.MULTILINE)
+    assert f"```\n/{built}\n```" in page
+    assert ".gitignore" in page
 
 
 def claims() -> list[tuple[str, list[str]]]:
