@@ -300,10 +300,15 @@ TEST_F(trusted, private_attr_on_shared)
 	test_unmap(self->t, &map);
 }
 
-/* 46: private and shared mappings at the same time, data from one to the other */
+/*
+ * 46: private and shared mappings at the same time, data from one to the other.
+ * Shared memory is reached with T=1, by the address of its mapping, and with T=0
+ * by turns: by what T=0 makes of addresses, which are those of memory or walked.
+ */
 TEST_F(trusted, interleave)
 {
 	struct tdi_test_map private, shared;
+	struct tdi_test_resolve at;
 	struct tdi_test_dma dma;
 	char sent[PAGE], seen[PAGE];
 	int i;
@@ -319,7 +324,7 @@ TEST_F(trusted, interleave)
 	test_map(self->t, TDI_TEST_PHYS, CC_SHARED | SHARED_MEMORY, TWO_PAGES,
 		 &shared);
 	for (i = 0; i < 16; i++) {
-		bool out = i % 2;
+		bool out = i % 2, t0 = i & 2 && !self->m.t0_blocked_locked;
 		struct tdi_test_map *from = out ? &private : &shared;
 		struct tdi_test_map *to = out ? &shared : &private;
 
@@ -334,8 +339,21 @@ TEST_F(trusted, interleave)
 			.t = T_1,
 			.target_t = T_1,
 		};
+		ASSERT_EQ(0, tdi_resolve(self->t, shared.slot, out ? 0 : PAGE,
+					 &at));
+		if (t0 && out) {
+			dma.target_slot = TDI_TEST_NO_SLOT;
+			dma.target = self->m.rules->t0_walks ? at.addr : at.phys;
+			dma.target_t = T_0;
+		} else if (t0) {
+			dma.slot = TDI_TEST_NO_SLOT;
+			dma.iova = self->m.rules->t0_walks ? at.addr : at.phys;
+			dma.t = T_0;
+		}
 		ASSERT_EQ(0, tdi_dma(self->t, &dma));
 		EXPECT_EQ(NONE, dma.reason);
+		EXPECT_EQ(t0 && !out ? T_0 : T_1, (int)dma.t);
+		EXPECT_EQ(t0 && out ? T_0 : T_1, (int)dma.target_t);
 		ASSERT_EQ(0, tdi_cpu_read(self->t, to->slot, 0, seen, PAGE));
 		EXPECT_EQ(0, memcmp(sent, seen, PAGE));
 	}
@@ -350,7 +368,7 @@ TEST_F(trusted, bounce_trusted)
 {
 	static const unsigned int masks[] = { 32, 30, 28, 24 };
 	struct tdi_test_resolve at;
-	unsigned int i, reached = 0, missed = 0;
+	unsigned int i, reached = 0, bounced = 0, missed = 0;
 	struct tdi_test_map map;
 
 	for (i = 0; i < ARRAY_SIZE(masks); i++) {
@@ -370,10 +388,16 @@ TEST_F(trusted, bounce_trusted)
 		       masks[i], map.addr, at.phys, at.target);
 		EXPECT_EQ(0, platform_is_shared(&self->m, at.phys));
 		EXPECT_EQ(0, platform_is_shared(&self->m, at.target));
+		/* An IOMMU brings all memory within reach, a bounce what has to be */
+		EXPECT_EQ(!self->m.rules->viommu &&
+			  at.phys + TWO_PAGES > 1ULL << masks[i],
+			  at.phys != at.target);
+		bounced += at.phys != at.target;
 		test_roundtrip(self->t, &map, TWO_PAGES, T_1);
 		test_unmap(self->t, &map);
 	}
-	TH_LOG("%u reached, %u refused", reached, missed);
+	TH_LOG("%u reached, of these %u bounced, %u refused", reached, bounced,
+	       missed);
 	EXPECT_LT(0, reached);
 	test_live(0, self->t);
 }
