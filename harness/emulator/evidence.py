@@ -43,6 +43,8 @@ _SIGNATURE_BYTES = 2 * _INTEGER_BYTES
 _NOT_BEFORE = datetime.datetime(1970, 1, 1)
 _NOT_AFTER = datetime.datetime(2049, 12, 31)
 
+_SPECIFIC = bytes(number % 251 for number in range(6000))
+
 # index, kind (SPDM: 0 immutable ROM, 1 mutable firmware, 3 firmware configuration), content
 FIRMWARE = (
     (1, 0, b"tdisp-harness emulated endpoint, boot ROM 1"),
@@ -121,11 +123,12 @@ def _certificate(
 def interface_report(mmio_pages: int, msix_control: int) -> bytes:
     """A TDISP interface report (PCIe r7.0, section 11.3, TDI report structure).
 
-    One MMIO range with a zero base (reported by offset), no device-specific part.
+    One MMIO range with a zero base (reported by offset), and a device-specific part, which is there
+    to be long: the guest needs a buffer larger than a page and several messages for it.
     """
     head = struct.pack("<HHHHI", 0, 0, msix_control, 0, 0)
     ranges = struct.pack("<IQII", 1, 0, mmio_pages, 0)
-    return head + ranges + struct.pack("<I", 0)
+    return head + ranges + struct.pack("<I", len(_SPECIFIC)) + _SPECIFIC
 
 
 class Device:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -68,6 +69,16 @@ def test_good_evidence(rig: Rig) -> None:
     assert statement.state is TdiState.LOCKED
     assert statement.interface_id == 0
     assert set(statement.measurements) == {1, 2, 3}
+
+
+def test_the_report_fits_into_no_page(rig: Rig) -> None:
+    """So the guest has to ask again with a larger buffer, and to tell it in several messages."""
+    rig.command(Command.LOCK)
+    result, outs = rig.command(Command.EVIDENCE, REPORT, BUFFER, 4096, NONCE_AT, 32)
+    assert result is Result.TOO_SMALL
+    assert outs[0] == len(fetch(rig, REPORT))
+    (specific,) = struct.unpack_from("<I", fetch(rig, REPORT), 32)
+    assert 36 + specific == outs[0]
 
 
 @pytest.mark.parametrize("length", [0, 1, 16, 32])
