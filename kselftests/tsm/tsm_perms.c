@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Who may change the security state and the trust level of a device, and the
- * type of its IOMMU group.
+ * Who may change the security state and the trust level of a device, ask for its
+ * evidence and find it good, and change the type of its IOMMU group.
  */
 #include <errno.h>
 #include <grp.h>
@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 
 #include "../kselftest_harness.h"
-#include "tsm_test.h"
+#include "evidence.h"
 
 MACHINE_FIXTURE(uapi, NEED_ALL)
 
@@ -80,6 +80,49 @@ TEST_F(uapi, perms)
 	test_bind(self->t);
 	tdi_close(self->t);
 	EXPECT_EQ(-EACCES, as_nobody(&self->m, self->t, call_open));
+}
+
+static int call_evidence(struct machine *m, struct tdi *t)
+{
+	struct evidence ev;
+	int rc = evidence_open(&ev);
+
+	if (rc)
+		return rc;
+	rc = evidence_get(&ev, t, "x", 1);
+	evidence_close(&ev);
+	return rc;
+}
+
+static int call_validate(struct machine *m, struct tdi *t)
+{
+	struct evidence ev;
+	int rc = evidence_open(&ev);
+
+	if (rc)
+		return rc;
+	/* Of no lock: ESTALE for who may, and then none could be accepted */
+	rc = evidence_validate(&ev, t, 0);
+	evidence_close(&ev);
+	return rc;
+}
+
+/* 13, over netlink: no evidence, and nobody is made to wait for a verdict */
+TEST_F(uapi, perms_evidence)
+{
+	int rc;
+
+	test_to(&self->m, self->t, LOCKED, "auto");
+	rc = call_evidence(&self->m, self->t);
+	if (rc == -ENOENT)
+		SKIP(return, "no netlink family " DEVICE_EVIDENCE_FAMILY_NAME);
+	EXPECT_EQ(0, rc);
+	test_err_quiet(-EPERM, &self->m, self->t,
+		       as_nobody(&self->m, self->t, call_evidence));
+	test_err_quiet(-EPERM, &self->m, self->t,
+		       as_nobody(&self->m, self->t, call_validate));
+	EXPECT_EQ(0, tdi_accept(self->t));
+	test_state(RUN, &self->m, self->t);
 }
 
 static int call_group_type(struct machine *m, struct tdi *t)
