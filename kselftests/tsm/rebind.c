@@ -85,6 +85,62 @@ TEST_F(untrusted, rebind_t1)
 	test_unmap(self->t, &new);
 }
 
+/* Addresses that no mapping has, but that two of this binding had */
+static void had_mapped(struct __test_metadata *_metadata, struct tdi *t,
+		       struct tdi_test_map map[2])
+{
+	test_map(t, TDI_TEST_PHYS, 0, TWO_PAGES, &map[0]);
+	test_map(t, TDI_TEST_PHYS, 0, TWO_PAGES, &map[1]);
+	test_unmap(t, &map[0]);
+	test_unmap(t, &map[1]);
+}
+
+/* An unmap by an address of another binding is told, and touches nothing */
+static void stale_unmap(struct __test_metadata *_metadata, struct tdi *t,
+			const struct tdi_test_map old[2])
+{
+	long mismatches = tdi_mismatches(t);
+	struct tdi_test_map new;
+
+	ASSERT_LE(0, mismatches);
+	test_map(t, TDI_TEST_PHYS, 0, TWO_PAGES, &new);
+	/* An IOMMU before and after may give one of them again */
+	if (old[0].addr == new.addr)
+		old++;
+	ASSERT_EQ(0, tdi_unmap_addr(t, old->addr, TWO_PAGES));
+	EXPECT_EQ(mismatches + 1, tdi_mismatches(t));
+	test_live(1, t);
+	test_roundtrip(t, &new, TWO_PAGES, TDI_TEST_T_DRIVER);
+	test_unmap(t, &new);
+	test_live(0, t);
+	EXPECT_EQ(mismatches + 1, tdi_mismatches(t));
+}
+
+/* The explosion of 25 on a kernel that guards: up, and down again */
+TEST_F(untrusted, unmap_after_rebind)
+{
+	long splats = kernel_splats();
+	struct tdi_test_map old[2];
+
+	if (!self->m.rules->viommu)
+		SKIP(return, "trusted or not, addresses are those of memory in model %s",
+		     self->m.rules->name);
+	had_mapped(_metadata, self->t, old);
+	test_unbind(self->t);
+	test_to(&self->m, self->t, RUN, "tcb");
+	test_bind(self->t);
+	test_private(1, self->t);
+	stale_unmap(_metadata, self->t, old);
+
+	had_mapped(_metadata, self->t, old);
+	test_unbind(self->t);
+	ASSERT_EQ(0, tdi_unlock(&self->m, self->t));
+	test_bind(self->t);
+	test_private(0, self->t);
+	stale_unmap(_metadata, self->t, old);
+	EXPECT_EQ(splats, kernel_splats());
+}
+
 /* Up and down again, each time with data */
 TEST_F(untrusted, rebind_cycles)
 {

@@ -93,6 +93,13 @@ int tdi_unmap_attrs(const struct tdi *t, __u32 slot, __u32 flags)
 	return tdi_ioctl(t, TDI_TEST_UNMAP, &req);
 }
 
+int tdi_unmap_addr(const struct tdi *t, __u64 addr, __u64 size)
+{
+	struct tdi_test_unmap_addr req = { .addr = addr, .size = size };
+
+	return tdi_ioctl(t, TDI_TEST_UNMAP_ADDR, &req);
+}
+
 int tdi_resolve(const struct tdi *t, __u32 slot, __u64 offset,
 		struct tdi_test_resolve *at)
 {

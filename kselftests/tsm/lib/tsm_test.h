@@ -225,6 +225,7 @@ int tdi_map(const struct tdi *t, __u32 entry, __u32 flags, __u64 size,
 	    struct tdi_test_map *map);
 int tdi_unmap(const struct tdi *t, __u32 slot);
 int tdi_unmap_attrs(const struct tdi *t, __u32 slot, __u32 flags);
+int tdi_unmap_addr(const struct tdi *t, __u64 addr, __u64 size);
 int tdi_resolve(const struct tdi *t, __u32 slot, __u64 offset,
 		struct tdi_test_resolve *at);
 int tdi_cpu_write(const struct tdi *t, __u32 slot, __u64 offset,

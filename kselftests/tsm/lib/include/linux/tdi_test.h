@@ -81,6 +81,15 @@ struct tdi_test_unmap {
 };
 
 /*
+ * An address to dma_unmap_phys(), as of a driver that unmaps twice, or unmaps
+ * what an earlier binding has mapped. Nothing else is looked at.
+ */
+struct tdi_test_unmap_addr {
+	__aligned_u64 addr;
+	__aligned_u64 size;
+};
+
+/*
  * What is at @offset of a mapping.
  * @addr: out: DMA address
  * @length: out: bytes from there on with consecutive DMA addresses
@@ -329,6 +338,7 @@ struct tdi_test_platform {
 #define TDI_TEST_INFO		_IOR(0xD7, 0x08, struct tdi_test_info)
 #define TDI_TEST_MAP		_IOWR(0xD7, 0x09, struct tdi_test_map)
 #define TDI_TEST_UNMAP		_IOW(0xD7, 0x0a, struct tdi_test_unmap)
+#define TDI_TEST_UNMAP_ADDR	_IOW(0xD7, 0x17, struct tdi_test_unmap_addr)
 #define TDI_TEST_RESOLVE	_IOWR(0xD7, 0x0b, struct tdi_test_resolve)
 #define TDI_TEST_RW		_IOW(0xD7, 0x0c, struct tdi_test_rw)
 #define TDI_TEST_DMA		_IOWR(0xD7, 0x0d, struct tdi_test_dma)
