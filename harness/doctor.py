@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -94,11 +95,27 @@ def _qemu() -> Finding:
 def _user() -> Finding:
     if os.geteuid() == 0:
         return Finding("ok", "running as root")
-    ranges = Path("/etc/subuid")
-    if ranges.is_file() and ranges.read_text().strip():
+    try:
+        return ranges(pwd.getpwuid(os.geteuid()).pw_name)
+    except KeyError:
+        return Finding("missing", f"a name for the user id {os.geteuid()}, e.g. in /etc/passwd")
+
+
+def ranges(user: str, etc: Path = Path("/etc")) -> Finding:
+    """Whether the user has subordinate ids, which a user namespace maps."""
+    lacking = [kind for kind in ("subuid", "subgid") if not _has_line(etc / kind, f"{user}:")]
+    if not lacking:
         return Finding("ok", "not root: root file systems are made in a user namespace")
+    options = " ".join(f"--add-{kind}s 100000-165535" for kind in lacking)
     return Finding(
         "missing",
-        "subordinate uids, to make root file systems without being root",
-        "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER",
+        f"subordinate ids of {user}, to make root file systems without being root",
+        f"sudo usermod {options} {user}",
     )
+
+
+def _has_line(path: Path, start: str) -> bool:
+    try:
+        return any(line.startswith(start) for line in path.read_text().splitlines())
+    except OSError:
+        return False

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import tomllib
@@ -20,12 +21,16 @@ _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One entry of configs/requirements.toml; program or header is set, not both."""
+    """One entry of configs/requirements.toml; program or header is set, not both.
+
+    without_root: only who is not root needs it.
+    """
 
     package: str
     why: str
     program: str = ""
     header: str = ""
+    without_root: bool = False
 
     @property
     def name(self) -> str:
@@ -42,12 +47,13 @@ class Requirement:
 
 
 def load(path: Path) -> tuple[Requirement, ...]:
+    """What this user needs."""
     try:
-        return tuple(
-            Requirement(**entry) for entry in tomllib.loads(path.read_text())["requirement"]
-        )
+        entries = tomllib.loads(path.read_text())["requirement"]
+        found = tuple(Requirement(**entry) for entry in entries)
     except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as exc:
         raise UserError(f"{path}: {exc}") from exc
+    return tuple(one for one in found if not one.without_root or os.geteuid() != 0)
 
 
 def missing(requirements: Sequence[Requirement]) -> tuple[Requirement, ...]:
@@ -73,7 +79,8 @@ def ensure(requirements: Sequence[Requirement], progress: Progress) -> None:
             hint="not root, and sudo does not work without a password here",
             command=by_hand,
         )
-    progress.say(f"installing missing system packages: {by_hand}")
+    size = _download_size(packages)
+    progress.say(f"installing missing system packages{size}: {by_hand}")
     prefix = command[: command.index("apt-get")]
     environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     done = process.run(command, env=environment, check=False, timeout_s=1800)
@@ -84,6 +91,14 @@ def ensure(requirements: Sequence[Requirement], progress: Progress) -> None:
     if still:
         names = ", ".join(f"{item.name} ({item.package})" for item in still)
         raise InfraError(f"still missing after installation: {names}", command=by_hand)
+
+
+def _download_size(packages: Sequence[str]) -> str:
+    """ " (12 MB to download)", "" when apt has no package lists yet."""
+    argv = ["apt-get", "install", "--print-uris", "-qq", "--no-install-recommends", *packages]
+    said = process.run(argv, env={"LC_ALL": "C.UTF-8"}, check=False, timeout_s=60).out
+    sizes = re.findall(r"^'[^']*' \S+ (\d+) ", said, re.MULTILINE)
+    return f" ({sum(map(int, sizes)) / 1e6:.0f} MB to download)" if sizes else ""
 
 
 def _sudo_works() -> bool:
