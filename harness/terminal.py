@@ -31,17 +31,17 @@ class _Rate:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._what = ""
+        self._total = 0
         self._start = (0.0, 0)
 
     def restart(self) -> None:
         """Another count begins, perhaps of the same things."""
-        self._what = ""
+        self._total = 0
 
-    def left(self, done: int, total: int, what: str) -> str:
+    def left(self, done: int, total: int) -> str:
         now = self._clock()
-        if what != self._what or done < self._start[1]:
-            self._what, self._start = what, (now, done)
+        if total != self._total or done < self._start[1]:
+            self._total, self._start = total, (now, done)
         elapsed, moved = now - self._start[0], done - self._start[1]
         if total <= 0 or moved < 5 or elapsed < 2 or done >= total:
             return ""
@@ -57,7 +57,7 @@ class _Console(Console):
 
 
 class TerminalProgress:
-    """Implements model.progress.Progress. Stage times go to `on_stage(name, note)`."""
+    """Implements model.progress.Progress."""
 
     def __init__(
         self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
@@ -92,7 +92,7 @@ class TerminalProgress:
 
     def count(self, done: int, total: int, what: str) -> None:
         with self._lock:
-            left = self._rate.left(done, total, what)
+            left = self._rate.left(done, total)
             of = f"{done} of about {total}" if total else f"{done}"
             text = f"{self._stage}: {of} {what}{left}"
             if self._status is not None:

@@ -51,6 +51,17 @@ def test_time_left_counts_from_the_start_of_its_stage() -> None:
     assert guest == host
 
 
+def test_time_left_of_tests_whatever_is_said_of_the_one_that_runs() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = TerminalProgress(stream, clock)
+    progress.stage("kselftests")
+    for done in range(20):
+        progress.count(done, 20, f"tests done, now guest:tsm:test{done}")
+        clock.now += 10.0
+    said = stream.getvalue().splitlines()
+    assert said[-1].endswith("18 of about 20 tests done, now guest:tsm:test18, 20.0 s left")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 00 s"), (185, "3 min 05 s")],
