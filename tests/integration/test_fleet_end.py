@@ -11,14 +11,16 @@ import pytest
 
 from harness import cli, commands
 from harness.core.machine_end import EndReport
-from harness.errors import KernelError, MachineError
+from harness.errors import HarnessError, InfraError, KernelError, MachineError
 from harness.model.kernel import Role
 from harness.model.machine import Accel, BootFailure, MachineEnd
 from harness.model.platform import PlatformCell
 from harness.model.progress import SilentProgress
 from harness.model.results import Outcome, TestResult, Verdict
+from harness.stages import failures
 from harness.stages.fleet import AnyMachine, _Slot
 from harness.stages.run import MainJob
+from harness.stages.vms import VmMaker
 from tests.integration.bare_fleet import BareFleet
 from tests.integration.test_repetition import PlayedConsole
 
@@ -208,3 +210,60 @@ def test_a_guest_that_the_emulation_lost_at_boot_is_noted_and_counted(
     assert job.recorder.result.notes[-1] == (
         "guest: kernel 7.3 did not come up: started again, as the emulation may have lost it"
     )
+
+
+class HostMaker:
+    """In the place of VmMaker: host machines whose deploy ends in an error."""
+
+    def __init__(self, run_dir: Path, error: HarnessError) -> None:
+        self.run_dir, self.error = run_dir, error
+        self.made: list[StandIn] = []
+
+    def host(self, *_: object) -> StandIn:
+        machine = StandIn(Role.HOST, self.run_dir)
+        machine.console.path.write_text("login: ")
+
+        def deploy(_: object) -> None:
+            raise self.error
+
+        machine.start, machine.deploy = lambda: None, deploy  # type: ignore[attr-defined]
+        self.made.append(machine)
+        return machine
+
+
+def deployed(fleet: Standing, run_dir: Path, error: HarnessError) -> HostMaker:
+    fleet.discard(Role.HOST)
+    maker = HostMaker(run_dir, error)
+    fleet._vms = cast(VmMaker, maker)
+    with pytest.raises(type(error)):
+        fleet.get(Role.HOST)
+    (machine,) = maker.made
+    assert machine.closed
+    assert not fleet._slots
+    return maker
+
+
+def test_a_deployed_kernel_that_does_not_come_up_ends_its_machine_and_is_not_tried_again(
+    job: MainJob, fleet: Standing
+) -> None:
+    failure = BootFailure("host", MachineEnd.PANIC, 9.0, "Kernel panic - not syncing: x")
+    error = KernelError("host: kernel 7.3 did not come up: panic\n  | tail", detail=failure)
+    maker = deployed(fleet, job.recorder.run_dir, error)
+    record = failures.from_error(error)
+    assert (record.kind, record.excerpt) == ("boot", failure.console_tail)
+    assert fleet.broken(Role.HOST)
+    with pytest.raises(InfraError, match=r"host: no machine: host: kernel 7\.3 did not come up"):
+        fleet.get(Role.HOST)
+    assert len(maker.made) == 1
+
+
+def test_a_machine_that_fails_while_a_kernel_is_deployed_is_no_fault_of_the_kernel(
+    job: MainJob, fleet: Standing
+) -> None:
+    error = MachineError("host: the connection was lost")
+    maker = deployed(fleet, job.recorder.run_dir, error)
+    assert failures.from_error(error).kind == "infra"
+    assert not fleet.broken(Role.HOST)
+    with pytest.raises(MachineError):
+        fleet.get(Role.HOST)
+    assert len(maker.made) == 2, "a further attempt gets a fresh machine"

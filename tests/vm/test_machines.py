@@ -24,8 +24,6 @@ from harness.machines.vm import QemuSetup
 from harness.model.kernel import Role
 from harness.model.lab import LabSpec, LabSsh
 from harness.model.machine import Accel, BootFailure, Disk, MachineEnd, QemuInstall, VmSpec
-from harness.model.progress import SilentProgress
-from harness.stages.deploy import deploy_kernel
 from tests.vm.conftest import Assets, MakeVm
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
@@ -187,13 +185,12 @@ def test_deploy_of_another_kernel_than_the_build_says(
     machine = make_vm(spec)
     machine.start()
     wrong = replace(assets.build, build_id="00" * 20)
-    failure = deploy_kernel(machine, wrong, SilentProgress())
-    assert failure is not None
-    assert failure.kind == "boot"
-    assert f"build id {assets.build.build_id} runs" in failure.message
+    with pytest.raises(KernelError, match=f"build id {assets.build.build_id} runs") as caught:
+        machine.deploy(wrong)
+    assert isinstance(caught.value.detail, BootFailure)
     assert machine.deployed is None
     assert machine.state() is MachineEnd.ALIVE
-    assert deploy_kernel(machine, assets.build, SilentProgress()) is None
+    machine.deploy(assets.build)
     assert machine.deployed is assets.build
 
 
