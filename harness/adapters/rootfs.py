@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from harness.adapters import process
 from harness.adapters.store import ArtifactStore
+from harness.adapters.tarball import full
 from harness.core import cpio
 from harness.errors import InfraError, StorageError, UserError
 from harness.model.machine import QemuInstall
@@ -149,12 +150,7 @@ class RootfsMaker:
         try:
             process.run(argv, log=log, timeout_s=1800, what="mmdebstrap")
         except InfraError as exc:
-            raise InfraError(
-                exc.message,
-                hint="the packages come over the network; `tdisp-harness doctor` checks the rest",
-                command=exc.command,
-                log=log,
-            ) from exc
+            raise _explained(exc, recipe, log) from exc
 
     def image(
         self,
@@ -259,13 +255,38 @@ def _path() -> str:
     return f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
 
 
+def _explained(exc: InfraError, recipe: ImageRecipe, log: Path) -> InfraError:
+    """mmdebstrap's failure with its cause, which stands before much else that it says."""
+    said = exc.detail.err if isinstance(exc.detail, process.Completed) else ""
+    if _is_full(said):
+        return StorageError(
+            f"{recipe.name} root file system: no space left on the disk",
+            hint="free some space; mmdebstrap needs it in $TMPDIR (else /tmp) too",
+            command="df -h",
+            log=log,
+        )
+    cause = next((line[3:] for line in said.splitlines() if line.startswith("E: ")), "")
+    return InfraError(
+        f"{exc.message.splitlines()[0]}: {cause}" if cause else exc.message,
+        hint="the packages come over the network; `tdisp-harness doctor` checks the rest",
+        command=exc.command,
+        log=log,
+    )
+
+
+def _is_full(said: str) -> bool:
+    return "No space left" in said or "enough free space" in said
+
+
 def _extract(archive: Path, target: Path, parts: Sequence[str], exclude: Sequence[str]) -> None:
     target.mkdir()
     argv = ["tar", "--zstd", "-xf", str(archive), "-C", str(target), "--no-same-owner"]
     argv += [f"--exclude={pattern}" for pattern in exclude]
     # parts that this archive does not hold (ipxe, say) make tar complain, not stop
-    process.run([*argv, *parts], timeout_s=300, check=False, what="tar")
-    if not any(target.iterdir()):
+    done = process.run([*argv, *parts], env={"LC_ALL": "C"}, timeout_s=300, check=False)
+    if _is_full(done.err):
+        raise full(str(target.parent))
+    if done.timed_out or not any(target.iterdir()):
         raise InfraError(f"{archive}: nothing could be unpacked", hint="remove it from the cache")
 
 

@@ -142,6 +142,28 @@ def test_without_a_network_a_first_run_says_what_it_wanted(site: Site) -> None:
     assert failure["hint"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap needs root in a network namespace")
+def test_without_a_network_it_is_told_that_the_root_file_system_needs_it(site: Site) -> None:
+    done = subprocess.run(
+        ["unshare", "--net", *site.argv("--tree", str(site.tree), verb="run")],
+        cwd=site.harness,
+        env=site.environment(TDISP_HARNESS_MIRROR="http://mirror.example"),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    failure = only_failure(site)
+    assert failure["kind"] == "infra"
+    assert "Failed to fetch" in failure["message"]
+    assert "resolving" in failure["message"], "the cause, as apt tells it"
+    assert "resolving" in done.stdout
+    assert "network" in failure["hint"]
+    assert failure["log"] == "rootfs-guest.log"
+    assert [kernel["role"] for kernel in result_of(site)["kernels"]] == ["guest"]
+
+
 # trees and series
 
 
