@@ -416,3 +416,40 @@ def test_a_signal_in_every_stage_before_the_machines(  # noqa: PLR0917
     assert not list((site.cache / "live").glob("*.json"))
     done = site.run(*series)
     assert done.returncode == 0, "nothing of the interrupted run is in the way"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the installation would go through sudo")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_system_packages_are_installed(
+    site: Site, tmp_path: Path, signum: signal.Signals
+) -> None:
+    plain = site.harness
+    site.harness = frozen_harness(tmp_path / "wants-more")
+    with (site.harness / "configs/requirements.toml").open("a") as stream:
+        stream.write('[[requirement]]\nprogram = "no-such-program"\n')
+        stream.write('package = "no-such-package"\nwhy = "x"\n')
+    process = subprocess.Popen(
+        site.argv("--tree", str(site.tree), verb="run"),
+        cwd=site.harness,
+        env=site.environment(PATH=slow_program(site, "apt-get", "-y")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (site.root / "reached").exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signum)
+    try:
+        said = process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 2, said
+    (stage,) = result_of(site)["stages"]
+    assert (stage["name"], stage["state"]) == ("system", "interrupted")
+    assert only_failure(site)["kind"] == "interrupted"
+    assert not list((site.cache / "live").glob("*.json"))
+    site.harness = plain
+    assert site.run().returncode == 0
