@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -193,7 +194,10 @@ def test_a_tree_too_old_for_the_built_in_series(site: Site) -> None:
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    assert "7.1" in only_failure(site)["message"]
+    failure = only_failure(site)
+    assert failure["kind"] == "patch"
+    assert re.search(r"wants Linux 7\.3 ≤ v < 7\.4, the tree is 7\.1", failure["message"])
+    assert stages_done(site)[-1] == "patch guest", "no configuration, no build"
 
 
 def mail_of_change(site: Site, new: str) -> bytes:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -512,6 +514,36 @@ def test_offline_without_a_tree_is_a_network_error(
         fetch(PACKAGE, tmp_path / "cache", progress)
     assert "apt-get" in caught.value.command
     assert "TDISP_HARNESS_MIRROR" in caught.value.hint
+
+
+def apt_of_the_machine() -> dict[Path, tuple[int, int]]:
+    """Size and time of everything that apt keeps for the machine itself."""
+    found = {}
+    for top in ("/etc/apt", "/var/lib/apt", "/var/lib/dpkg", "/var/cache/apt", "/var/log/apt"):
+        for path in (Path(top), *Path(top).rglob("*")):
+            with contextlib.suppress(OSError):  # partial/ is closed to whoever is not root
+                state = path.stat()
+                found[path] = (state.st_size, state.st_mtime_ns)
+    return found
+
+
+def test_the_machines_own_apt_is_not_touched(
+    archive: Archive, tmp_path: Path, progress: RecordedProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.add("linux-source-7.3", "7.3.4-1", write_tree(tmp_path / "linux-source-7.3"))
+    before = apt_of_the_machine()
+    assert Path("/etc/apt") in before
+    fetch(PACKAGE, tmp_path / "cache", progress)
+    monkeypatch.delenv("TDISP_HARNESS_MIRROR")
+    with contextlib.suppress(InfraError):  # a machine without a mirror
+        PrivateApt(tmp_path / "other", ("test",)).mirror()
+    assert apt_of_the_machine() == before
+    config = ("--config-file", str(next((tmp_path / "cache/apt").glob("*/apt.conf"))))
+    dump = subprocess.run(["apt-config", *config, "dump"], check=True, capture_output=True)
+    own = dict(re.findall(r'^Dir::(\S+) "(.*)";$', dump.stdout.decode(), re.MULTILINE))
+    state = str(tmp_path / "cache/apt")
+    for name in ("State", "State::lists", "State::status", "Cache", "Cache::archives", "Log"):
+        assert own[name].startswith(state), name
 
 
 def test_update_failure_with_lists_is_a_warning(
