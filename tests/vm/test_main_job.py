@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -223,17 +224,30 @@ def test_an_expression_without_a_match_names_what_there_is(assets: Assets, tmp_p
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("stage", ["kselftests", "boot"])
-def test_a_signal_ends_everything_and_keeps_what_was_recorded(
-    assets: Assets, tmp_path: Path, signum: signal.Signals, stage: str
+@pytest.mark.parametrize(
+    ("topology", "expression", "line"),
+    [
+        ("solo", "dma_freeze", r"\] boot$"),
+        ("solo", "dma_freeze", r"\] kselftests$"),
+        ("pair", "host and tsm_class", r"host: deploying .* over SSH and kexec$"),
+        ("pair", "guest and tsm_class and not model", r"guest: starting on the host machine"),
+    ],
+    ids=["boot", "kselftests", "deploy", "boot of the nested guest"],
+)
+def test_a_signal_ends_everything_and_keeps_what_was_recorded(  # noqa: PLR0917
+    assets: Assets,
+    tmp_path: Path,
+    signum: signal.Signals,
+    topology: str,
+    expression: str,
+    line: str,
 ) -> None:
     del assets
-    arguments = [*RUN, "--topology", "solo", "-k", "dma_freeze", "--runs-dir", str(tmp_path)]
+    options = ["--topology", topology, "-k", expression, "--runs-dir", str(tmp_path)]
+    arguments = [*RUN, *options]
     process = subprocess.Popen(arguments, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    for line in process.stderr:
-        if line.rstrip().endswith(stage):
-            break
+    assert any(re.search(line, said.rstrip()) for said in process.stderr)
     time.sleep(1.0)
     process.send_signal(signum)
     rest = process.stderr.read()
