@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Progress without a terminal: plain lines, few of them."""
+"""Progress: a status line on a terminal, elsewhere plain lines, few of them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,31 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_has_a_status_line_and_keeps_what_was_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    clock, stream = Clock(), Terminal()
+    progress = TerminalProgress(stream, clock)
+    progress.stage("build [guest]")
+    for done in range(50):
+        clock.now += 1.0
+        progress.count(done, 100, "objects")
+    progress.say("a warning")
+    progress.stage("boot")
+    progress.close()
+    said = stream.getvalue()
+    assert "build [guest]: 49 of about 100 objects, 51.0 s left" in said
+    for kept in ("a warning", "build [guest] (50.0 s)", "boot (0.0 s)"):
+        assert f"[   50.0] {kept}\n" in said
 
 
 def test_plain_lines_with_time_and_without_control_characters() -> None:
