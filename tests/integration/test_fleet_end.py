@@ -100,6 +100,12 @@ def ends(job: MainJob) -> list[tuple[str, str, str]]:
     return [(f.kind, f.role, f.message) for f in job.recorder.result.failures]
 
 
+def test_the_accelerator_and_why_it_was_chosen_are_recorded(job: MainJob, fleet: Standing) -> None:
+    del fleet
+    controller = job.recorder.result.controller
+    assert (controller["accel"], controller["accel_reason"]) == ("tcg", "nothing is booted here")
+
+
 def test_machines_that_are_alive_at_the_end_are_nobodys_failure(
     job: MainJob, fleet: Standing
 ) -> None:
