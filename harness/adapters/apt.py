@@ -205,6 +205,12 @@ class PrivateApt:
             else:
                 raise self._network_error("package lists", done)
 
+    def forget(self) -> None:
+        """Drop the lists: apt compares the signed index only, and never repairs a harmed list."""
+        with self._prepared():
+            shutil.rmtree(self.state_dir / "lists")
+            (self.state_dir / "updated").unlink(missing_ok=True)
+
     def newest(self, package: str) -> tuple[str, int, str]:
         """Version, size in bytes and SHA256 of the newest version in the lists."""
         with self._prepared():

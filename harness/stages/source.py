@@ -93,8 +93,7 @@ def _from_package(
         if tree is not None:
             return tree
     try:
-        apt.update(progress)
-        version, size_bytes, sha256 = apt.newest(package)
+        version, size_bytes, sha256 = _newest(package, apt, progress)
     except (NetworkError, InfraError) as exc:
         tree = _cached(entries, "package", seen.sha256, progress) if seen is not None else None
         if tree is None:
@@ -127,6 +126,18 @@ def _from_package(
     tree = _ensure(entries, ("package", sha256, f"{package} {version}"), space, fill, progress)
     _write_seen(record, _Seen(version, size_bytes, sha256, time.time()))
     return tree
+
+
+def _newest(package: str, apt: PrivateApt, progress: Progress) -> tuple[str, int, str]:
+    """PrivateApt.newest(); a package that is not listed is looked for in fresh lists too."""
+    apt.update(progress)
+    try:
+        return apt.newest(package)
+    except InfraError as exc:
+        progress.say(f"note: {exc.message}: the package lists are fetched anew")
+        apt.forget()
+        apt.update(progress)
+        return apt.newest(package)
 
 
 def _from_git(path: Path, ref: str, entries: SourceCache, progress: Progress) -> SourceTree:

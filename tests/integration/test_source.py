@@ -562,6 +562,26 @@ def test_update_failure_with_lists_is_a_warning(
     assert (version, size, len(sha256)) == ("7.3.4-1", deb.stat().st_size, 64)
 
 
+@pytest.mark.parametrize("harm", ["truncated", "lost"])
+def test_harmed_package_lists_are_fetched_again(
+    archive: Archive, tmp_path: Path, progress: RecordedProgress, harm: str
+) -> None:
+    """apt itself looks at the signed index only, and finds nothing new there."""
+    archive.add("linux-source-7.3", "7.3.4-1", write_tree(tmp_path / "linux-source-7.3"))
+    cache = tmp_path / "cache"
+    fetch(PACKAGE, cache, progress)
+    (packages,) = cache.glob("apt/test/lists/*_Packages*")
+    if harm == "truncated":
+        packages.write_bytes(b"")
+    else:
+        packages.unlink()
+    for entry in (cache / "source").iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+    assert fetch(PACKAGE, cache, progress).version == "7.3.4"
+    assert any("package lists are fetched anew" in line for line in progress.said)
+
+
 def test_altered_package_and_signature_are_refused(
     archive: Archive, tmp_path: Path, progress: RecordedProgress
 ) -> None:
