@@ -18,8 +18,9 @@ if ! "$python" -c 'import ensurepip, venv' 2> /dev/null; then
 	sudo=
 	[ "$(id -u)" = 0 ] || sudo="sudo -n"
 	echo "installing a missing system package: $sudo $install"
+	wait="-o DPkg::Lock::Timeout=300" # a fresh machine may be updating itself
 	# shellcheck disable=SC2086
-	if ! { $sudo $install || { $sudo apt-get update && $sudo $install; }; } > /dev/null; then
+	if ! { $sudo $install $wait || { $sudo apt-get update && $sudo $install $wait; }; } > /dev/null; then
 		echo "error: Python's venv module is missing and could not be installed" >&2
 		echo "repeat by hand: sudo $install" >&2
 		exit 2

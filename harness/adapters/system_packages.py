@@ -83,6 +83,7 @@ def ensure(requirements: Sequence[Requirement], progress: Progress) -> None:
     progress.say(f"installing missing system packages{size}: {by_hand}")
     prefix = command[: command.index("apt-get")]
     environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    command += ["-o", "DPkg::Lock::Timeout=300"]  # another run, or the machine, may be installing
     done = process.run(command, env=environment, check=False, timeout_s=1800)
     if done.returncode != 0:  # the lists may be absent (a fresh container) or old
         process.run([*prefix, "apt-get", "update"], env=environment, timeout_s=600, check=False)

@@ -60,7 +60,9 @@ def test_what_is_missing_is_installed_and_said_before(programs: Path) -> None:
     progress = RecordedProgress()
     ensure(WANTED, progress)
     assert progress.said == [f"installing missing system packages (12 MB to download): {BY_HAND}"]
-    assert (programs / "asked").read_text().splitlines()[1:] == [BY_HAND.partition(" ")[2]]
+    # another apt may be at work, that of a second run or of a machine that updates itself
+    (asked,) = (programs / "asked").read_text().splitlines()[1:]
+    assert asked == f"{BY_HAND.partition(' ')[2]} -o DPkg::Lock::Timeout=300"
     ensure(WANTED, progress)
     assert len(progress.said) == 1, "nothing is missing any more"
 
@@ -77,7 +79,7 @@ def test_an_installation_that_fails_is_infrastructure(programs: Path) -> None:
     program(programs, "apt-get", '#!/bin/sh\necho "E: Temporary failure resolving" >&2\nexit 100\n')
     with pytest.raises(InfraError, match="Temporary failure resolving") as caught:
         ensure(WANTED, RecordedProgress())
-    assert caught.value.command == BY_HAND
+    assert caught.value.command.startswith(BY_HAND)
 
 
 def test_an_installation_that_brings_nothing_is_told(programs: Path) -> None:

@@ -25,7 +25,10 @@ venv)
 	;;
 esac
 """
-APT_GET = '#!/bin/sh\n[ "$1" = update ] || touch "$(dirname "$0")/has-venv"\n'
+# only an apt-get that waits for others gets anywhere
+APT_GET = """#!/bin/sh
+case "$*" in *Lock::Timeout=*) touch "$(dirname "$0")/has-venv" ;; esac
+"""
 NO_APT_GET = "#!/bin/sh\nexit 100\n"
 SUDO = '#!/bin/sh\nshift\nexec "$@"\n'  # always called with -n
 INSTALL = "apt-get install -y --no-install-recommends python3.11-venv"
