@@ -13,7 +13,9 @@ from harness.errors import UserError
 
 # a harness started from a git hook inherits these; they would name another repository
 _UNSET = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
-_PREFIX = ("env", *(word for name in _UNSET for word in ("-u", name)), "git")
+# without a protocol nothing is fetched: in a partial clone git would write it into the user's tree
+_ALONE = "GIT_ALLOW_PROTOCOL=none"
+_PREFIX = ("env", *(word for name in _UNSET for word in ("-u", name)), _ALONE, "git")
 _ENV = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 # The scratch repository must behave the same whatever the user's configuration says.
 _SCRATCH_ENV = {
@@ -86,7 +88,17 @@ class GitTree:
     def file(self, commit: str, path: str) -> str | None:
         """A file's text at a commit, None when it is not there."""
         shown = self._git("cat-file", "blob", f"{commit}:{path}", check=False)
+        self.refuse_partial(commit, shown.err)
         return shown.out if shown.returncode == 0 else None
+
+    def refuse_partial(self, commit: str, said: str) -> None:
+        """UserError when git said that a partial clone lacks what belongs to the commit."""
+        if "from promisor remote" in said:
+            raise UserError(
+                f"--tree {self.path}: {commit[:12]} is not all there: a partial clone",
+                hint="the tree is only read; let git fetch the rest:",
+                command=f"git -C {shlex.quote(str(self.path))} archive {commit} > /dev/null",
+            )
 
     def archive_argv(self, commit: str) -> tuple[str, ...]:
         """Writes a tar of the commit to its standard output."""

@@ -30,7 +30,7 @@ from harness.adapters.tarball import (
     unpack_from,
 )
 from harness.core.series import kernel_version
-from harness.errors import InfraError, NetworkError, StorageError, UserError
+from harness.errors import HarnessError, InfraError, NetworkError, StorageError, UserError
 from harness.model.kernel import SourceSpec, SourceTree
 from harness.model.progress import Progress
 
@@ -155,7 +155,11 @@ def _from_git(path: Path, ref: str, entries: SourceCache, progress: Progress) ->
 
     def fill(scratch: Path) -> tuple[Path, str]:
         progress.say(f"exporting {path} {ref} ({commit[:12]})")
-        unpack_from(git.archive_argv(commit), scratch, f"{path} {ref}")
+        try:
+            unpack_from(git.archive_argv(commit), scratch, f"{path} {ref}")
+        except HarnessError as exc:
+            git.refuse_partial(commit, exc.message)
+            raise
         refuse_outward_links(scratch, f"{path} {ref}")
         return _kernel_top(scratch, f"{path} {ref}")
 

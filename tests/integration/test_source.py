@@ -157,6 +157,30 @@ def test_bad_refs_and_trees(user_tree: Path, tmp_path: Path, progress: RecordedP
     assert leftovers(cache) == []
 
 
+def test_a_partial_clone_is_not_filled_up(
+    user_tree: Path, tmp_path: Path, progress: RecordedProgress
+) -> None:
+    """git would fetch what is missing, and write it into the user's tree."""
+    git(user_tree, "config", "uploadpack.allowFilter", "true")
+    git(user_tree, "config", "uploadpack.allowAnySHA1InWant", "true")
+    first = git(user_tree, "rev-parse", "HEAD").strip()
+    for name, text in (("Makefile", MAKEFILE.format(7, 3, 5)), ("Kconfig", "mainmenu 2\n")):
+        (user_tree / name).write_text(text)
+        commit(user_tree, name)
+    url = f"file://{user_tree}"
+    git(tmp_path, "clone", "--quiet", "--filter=blob:none", url, "partial")
+    partial, cache = tmp_path / "partial", tmp_path / "cache"
+    before = snapshot(partial)
+    assert from_tree(partial, cache, progress).version == "7.3.5"
+    for ref in ("HEAD~1", first):  # without its Kconfig, without its Makefile too
+        with pytest.raises(UserError, match="is not all there: a partial clone") as caught:
+            from_tree(partial, cache, progress, ref)
+        assert snapshot(partial) == before
+    subprocess.run(caught.value.command, shell=True, check=True, capture_output=True)
+    assert from_tree(partial, cache, progress, first).version == "7.3.4"
+    assert len(leftovers(cache)) == 2
+
+
 def test_empty_repository(tmp_path: Path, progress: RecordedProgress) -> None:
     git(tmp_path, "init", "--quiet", "empty")
     with pytest.raises(UserError, match="--ref HEAD: no such commit"):
