@@ -7,6 +7,7 @@ import os
 import pwd
 import shlex
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from harness.adapters import system_packages, system_qemu
 from harness.terminal import TerminalProgress
 
 _DISK_GB = 12  # source, two warm trees, ccache, builds, root file systems
+_TEMPORARY_GB = 2  # a root file system being made; what VMs write to their disks
 _MEMORY_GB = 5
 
 
@@ -34,7 +36,15 @@ def examine(*, install: bool, quiet: bool) -> int:
     requirements = system_packages.load(layout.CONFIGS / "requirements.toml")
     if install:
         system_packages.ensure(requirements, TerminalProgress())
-    findings = [*_programs(requirements), _disk(), _memory(), _kvm(), _qemu(), _user()]
+    findings = [
+        *_programs(requirements),
+        _disk(),
+        _temporary(),
+        _memory(),
+        _kvm(),
+        _qemu(),
+        _user(),
+    ]
     for finding in findings:
         if quiet and finding.state == "ok":
             continue
@@ -68,6 +78,17 @@ def _disk() -> Finding:
     if free >= _DISK_GB or cache.exists():
         return Finding("ok" if free >= _DISK_GB else "note", what)
     return Finding("missing", what, f"export {layout.CACHE_VARIABLE}=DIRECTORY-ON-A-LARGER-DISK")
+
+
+def _temporary() -> Finding:
+    place = tempfile.gettempdir()
+    free = shutil.disk_usage(place).free / 1e9
+    what = (
+        f"disk: {free:.0f} GB free for temporary files in {place} ({_TEMPORARY_GB} GB are wanted)"
+    )
+    if free >= _TEMPORARY_GB:
+        return Finding("ok", what)
+    return Finding("note", what, "export TMPDIR=DIRECTORY-ON-A-LARGER-DISK")
 
 
 def _memory() -> Finding:

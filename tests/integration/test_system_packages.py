@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,21 @@ def test_the_doctor_installs_when_asked(programs: Path, capsys: pytest.CaptureFi
     assert doctor.examine(install=True, quiet=True) == 0
     assert WANTED[1].found()
     assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith("ok")]
+
+
+@pytest.mark.usefixtures("requirements", "programs")
+def test_the_doctor_looks_at_the_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """mmdebstrap unpacks there, and VMs write there; on Debian 13 it lies in memory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    doctor.examine(install=False, quiet=False)
+    assert f"GB free for temporary files in {tmp_path}" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "_TEMPORARY_GB", 1_000_000)
+    doctor.examine(install=False, quiet=True)
+    said = capsys.readouterr().out
+    assert f"GB free for temporary files in {tmp_path}" in said
+    assert "mend: export TMPDIR=" in said
 
 
 @pytest.mark.parametrize(
