@@ -121,6 +121,56 @@ TEST_F(trusted, error_unbind)
 	EXPECT_EQ(splats, kernel_splats());
 }
 
+#define PM_TEST "/sys/power/pm_test"
+#define PM_TEST_DELAY "/sys/module/suspend/parameters/pm_test_delay"
+
+/* To where all devices are suspended, and back at once */
+static int suspend_devices(void)
+{
+	int rc = write_text(PM_TEST, "platform");
+
+	if (!rc)
+		rc = write_text(PM_TEST_DELAY, "0");
+	if (!rc)
+		rc = write_text("/sys/power/state", "freeze");
+	write_text(PM_TEST, "none");
+	return rc;
+}
+
+/* Who knows what became of the device meanwhile */
+TEST_F(trusted, suspend)
+{
+	struct tdi_test_map map, again;
+	long splats = kernel_splats();
+
+	if (access(PM_TEST, F_OK))
+		SKIP(return, "no " PM_TEST ": CONFIG_SUSPEND, CONFIG_PM_DEBUG");
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_roundtrip(self->t, &map, TWO_PAGES, T_1);
+	ASSERT_EQ(0, suspend_devices());
+	test_dma_enabled(0, &self->m, self->t);
+	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_SET_MASTER,
+			   TDI_TEST_MASTER_SET));
+	/* The kernel clears bus mastering on its way */
+	test_err_dma(self->m.bme_clear_is_error ? TDI_STATE : DMA_DISABLED,
+		     &self->m, self->t, TDI_TEST_READ, T_1, map.addr, PAGE);
+	EXPECT_TRUE(maps_fail(self->t));
+	test_unmap(self->t, &map);
+	test_live(0, self->t);
+	test_no_mismatch(self->t);
+
+	test_unbind(self->t);
+	EXPECT_EQ(-EIO, tdi_accept(self->t));
+	EXPECT_EQ(-EBUSY, tdi_lock(&self->m, self->t));
+	ASSERT_EQ(0, tdi_unlock(&self->m, self->t));
+	test_to(&self->m, self->t, RUN, "tcb");
+	test_bind(self->t);
+	test_private(1, self->t);
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &again);
+	test_roundtrip(self->t, &again, TWO_PAGES, T_1);
+	EXPECT_EQ(splats, kernel_splats());
+}
+
 /* 32 */
 TEST_F(trusted, flr_run)
 {

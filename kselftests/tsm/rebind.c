@@ -139,6 +139,10 @@ TEST_F(untrusted, unmap_after_rebind)
 	test_private(0, self->t);
 	stale_unmap(_metadata, self->t, old);
 	EXPECT_EQ(splats, kernel_splats());
+
+	/* The count of a new device begins anew */
+	EXPECT_EQ(0, tdi_remove(self->t));
+	EXPECT_EQ(0, bus_rescan());
 }
 
 /* Up and down again, each time with data */
