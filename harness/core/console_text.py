@@ -15,16 +15,20 @@ from dataclasses import dataclass
 # Nothing after this many bytes of a line is looked at: the kernel's own limit is about 1 KiB.
 MAX_LINE_BYTES = 4096
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,16}[ -/]?[@-~]|[()][A-Z0-9]|[=>c78])")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-9;?]{0,16}[ -/]?[@-~]|\][^\x07\x1b]{0,1000}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>c78])"
+)
 _STAMP = r"\[ {0,12}\d{1,10}\.\d{6}\]"
-_CALLER = r"\[ {0,8}(?P<caller>[CT]\d{1,9})\]"
+_CALLER = r" ?\[ {0,20}(?P<caller>[CT]\d{1,9})\]"  # the first space is that of dmesg
 _SYSLOG = (
-    r"(?:[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,+Z-]{8,32})"
+    r"(?:[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d(?:\.\d{6})?|\d{4}-\d\d-\d\dT[\d:.,+Z-]{8,32})"
     r" (?:[\w.-]{1,64} )?kernel(?:\[\d+\])?: ?"
 )
 _WALL_CLOCK = r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\]"
+_ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d"  # dmesg --time-format iso
+_JOURNAL = r" [\w.-]{1,64} kernel:(?= )"  # journalctl -o short-monotonic
 _PREFIX = re.compile(
-    rf"(?:<\d{{1,3}}>)?(?:{_SYSLOG})?(?P<stamp>{_STAMP}|{_WALL_CLOCK})?(?:{_CALLER})?"
+    rf"(?:<\d{{1,3}}>)?(?:{_SYSLOG})?(?P<stamp>{_STAMP}|{_WALL_CLOCK}|{_ISO})?(?:{_CALLER}|{_JOURNAL})?"
 )
 _INNER_PREFIX = re.compile(rf"(?P<stamp>{_STAMP})(?:{_CALLER})?(?= )")
 _BANNER = re.compile(rb"Linux version \d+\.")

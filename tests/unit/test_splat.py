@@ -81,11 +81,32 @@ def _no_stamps(data: bytes) -> bytes:
     return re.sub(rb"(?m)^\[ *\d+\.\d{6}\] ?", b"", data)
 
 
+def _dmesg_caller_ids(data: bytes) -> bytes:
+    """dmesg of util-linux 2.40 and later puts them apart."""
+    return _STAMP.sub(rb"\1 [    T123]", data)
+
+
+def _journal_monotonic(data: bytes) -> bytes:
+    return re.sub(rb"(?m)^(\[ *\d+\.\d{6}\])", rb"\1 guest-1 kernel:", data)
+
+
+def _dmesg_iso(data: bytes) -> bytes:
+    return _STAMP.sub(b"2026-11-22T17:33:33,123456+00:00", data)
+
+
+def _terminal_contexts(data: bytes) -> bytes:
+    """systemd 257 and later put these around what it starts."""
+    return data.replace(b"\n", b"\x1b]3008;start=41ac9b;user=root\x1b\\\n")
+
+
 def _wall_clock(data: bytes) -> bytes:
     return _STAMP.sub(b"[Sun Nov 22 17:33:33 2026]", data)
 
 
-CLOTHES = [_carriage_returns, _syslog, _journal, _levels, _short_caller_ids, _wall_clock]
+CLOTHES = [
+    _carriage_returns, _syslog, _journal, _levels, _short_caller_ids, _wall_clock,
+    _dmesg_caller_ids, _journal_monotonic, _dmesg_iso, _terminal_contexts,
+]  # fmt: skip
 # Not those whose time stamps are the point.
 PLAIN = [log for log in LOGS if not re.search("caller-ids|lookalikes|mid-line", log.stem)]
 
