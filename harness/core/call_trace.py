@@ -23,6 +23,11 @@ def plain_function(entry: str) -> str:
     return _CLONE.sub("", name)
 
 
+def is_address(name: str) -> bool:
+    """Whether the kernel had no name for it: code of a module that is gone."""
+    return _ADDRESS.match(name) is not None
+
+
 @dataclass(slots=True)
 class Segment:
     """One call trace of a report. rip: the entry of its RIP line, if any."""
@@ -105,7 +110,7 @@ def guilty_frame(
         if "trace" not in sources:
             continue
         for name in names:
-            if not _ADDRESS.match(name) and not skip_frame.match(name):
+            if not is_address(name) and not skip_frame.match(name):
                 return name, segment
         unsure = (plain_function(entry) for entry in segment.unsure)
         name = next((name for name in unsure if not skip_frame.match(name)), "")

@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.core.call_trace import TraceReader, guilty_frame, plain_function
+from harness.core.call_trace import TraceReader, guilty_frame, is_address, plain_function
 from harness.core.console_text import (
     MAX_LINE_BYTES,
     ConsoleLine,
@@ -38,16 +38,17 @@ _HEAD_ENDS = re.compile(r"^(?:CPU: |Call [Tt]race:|Modules linked in|RIP: )")
 _CUT_HERE_PATIENCE = 20
 _LOOSE_END = re.compile(r" in ?(?=:|$)")  # of a title without a frame
 
+# One word for all numbers: "%#x" prints 0xfffff000 and 0x100000000, "%x" prints 17, a3 and 10fc.
 _NORMAL = (
-    (re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b"), "BDF"),
+    (re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd]+"), " "),
+    (re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b"), "BDF"),
+    (re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"), "MAC"),
+    (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
     (re.compile(r"([A-Za-z_][\w.$]*)\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?(?: \[[\w-]+[^\]]*\])?"), r"\1"),
-    (re.compile(r"\b0x[0-9a-fA-F]{9,}\b"), "ADDR"),
-    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "NUM"),
-    (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,16}\b"), "ADDR"),
-    (re.compile(r"\b([Pp][Ii][Dd][: =]+)\d+\b"), r"\1PID"),
-    (re.compile(r"(?<=[A-Za-z])[/:]\d{1,7}\b(?![:/.\w])"), "/PID"),
+    (re.compile(r"\b0[xX][0-9a-fA-F]+\b|\((?:null|____ptrval____)\)"), "NUM"),
+    (re.compile(r"\b(?:(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]+|\d+[A-F][0-9A-F]*|[a-f]{8})\b"), "NUM"),
     (re.compile(r"\.(?:constprop|isra|part|cold)(?:\.\d+)*"), ""),
-    (re.compile(r"(?<![A-Za-z_])\d+(?:\.\d+)*(?![A-Za-z_]\w*\()"), "NUM"),
+    (re.compile(r"(?<![A-Za-z_0-9])\d++(?:\.\d++)*+(?![A-Za-z_]\w*\()"), "NUM"),
 )
 
 
@@ -106,7 +107,7 @@ def fingerprint(kind: str, title: str, frame: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """Addresses, numbers, process ids and offsets replaced by ADDR, NUM, PID and nothing."""
+    """What differs from boot to boot replaced: numbers and addresses by NUM, offsets by nothing."""
     text = text[:_MAX_TITLE_INPUT]
     for pattern, replacement in _NORMAL:
         text = pattern.sub(replacement, text)
@@ -354,6 +355,6 @@ class _Scanner:
         trace = tuple(segment.frames) if segment is not None and segment.frames else ()
         if "header" in rule.frames and groups.get("func"):
             name = plain_function(groups["func"])
-            if not self.rules.skip_frame.match(name):
+            if not is_address(name) and not self.rules.skip_frame.match(name):
                 frame = name
         return frame, trace or report.trace.trace()

@@ -240,19 +240,76 @@ def test_excerpts_of_several_splats_may_overlap() -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("value 17 at ffffffffc0273068", "value NUM at ADDR"),
-        ("at 0xffff888104a3d418 flags 0x20", "at ADDR flags NUM"),
+        ("value 17 at ffffffffc0273068", "value NUM at NUM"),
+        ("at 0xffff888104a3d418 flags 0X1F", "at NUM flags NUM"),
         ("foo.constprop.0+0x1c/0x20 [mod]", "foo"),
         ("vfio-pci 0000:00:05.0: reset", "vfio-pci BDF: reset"),
-        ("bash/331 is here", "bash/PID is here"),
-        ("[insmod:40]", "[insmod/PID]"),
+        ("bash/331 is here", "bash/NUM is here"),
+        ("[insmod:40]", "[insmod:NUM]"),
         ("memcpy failed", "memcpy failed"),
-        ("pid 12 died", "pid PID died"),
+        ("__x64_sys_read, ip6_output, tsm10", "__x64_sys_read, ip6_output, tsm10"),
+        ("waited 10ms for\0 a \x1b]0;\ufffd", "waited NUMms for a ]NUM;"),
+        ("pid 12 died", "pid NUM died"),
         ("a" * 100_000, "a" * 200),
     ],
 )
 def test_normalise(text: str, wanted: str) -> None:
     assert normalise(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("template", "values"),
+    [
+        ("iova {} is not mapped", ("0x20", "0xfffff000", "0x100000000", "0xffff888104a3d418")),
+        ("took {} ns", ("7", "1234567", "12345678", "123456789012")),
+        ("status {}: refused", ("17", "a3", "10fc", "7ffdc000", "deadbeef", "1F")),
+        ("pointer {} is odd", ("(null)", "(____ptrval____)", "00000000deadbeef")),
+        ("device {} is gone", ("0000:00:05.0", "10000:e1:00.7")),
+        ("address {} is taken", ("52:54:00:12:34:56", "02:aa:bb:cc:dd:ee")),
+        ("id {}", ("6ba7b810-9dad-11d1-80b4-00c04fd430c8", "abcdefab-adad-fade-beef-c0ffeec0ffee")),
+    ],
+)
+def test_a_title_does_not_depend_on_the_value(template: str, values: tuple[str, ...]) -> None:
+    assert len({normalise(template.format(value)) for value in values}) == 1
+
+
+def _report(header: str, *frames: str) -> bytes:
+    lines = [header, "Call Trace:", " <TASK>", *(f" {name}+0x1/0x2" for name in frames), " </TASK>"]
+    return "".join(f"[    1.000000] {line}\n" for line in lines).encode()
+
+
+KASAN = "BUG: KASAN: slab-use-after-free in {}+0x1/0x2"
+HUNG = "INFO: task a:12 blocked for more than 120 seconds."
+STUCK = "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [a:12]"
+STACK = "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: {}+0x1/0x2"
+
+
+@pytest.mark.parametrize(
+    ("header", "frames"),
+    [
+        ("BUG: KASAN: slab-use-after-free in 0xffffffffc0001234", ["kasan_report"]),
+        (KASAN, ["strcmp"]),
+        (KASAN, ["_copy_to_user"]),
+        (KASAN, ["string", "vsnprintf", "sysfs_emit"]),
+        (KASAN, ["rb_erase"]),
+        (KASAN, ["_find_next_bit"]),
+        (HUNG, ["__schedule", "schedule", "schedule_timeout", "__flush_work", "cancel_work_sync"]),
+        (HUNG, ["__schedule", "schedule", "__synchronize_srcu", "synchronize_srcu"]),
+        (HUNG, ["__schedule", "schedule", "kthread_stop"]),
+        (STUCK, ["smp_call_function_many_cond", "on_each_cpu_cond_mask"]),
+        (STACK, ["panic", "__stack_chk_fail"]),
+    ],
+)
+def test_generic_functions_are_not_guilty(header: str, frames: list[str]) -> None:
+    (splat,) = find_splats(_report(header.format(frames[0]), *frames, "tdi_map"), RULES)
+    assert splat.frame == "tdi_map"
+
+
+@pytest.mark.parametrize("name", ["lock_store", "lock_show", "lock_write"])
+def test_functions_of_the_series_may_be_guilty(name: str) -> None:
+    header = "WARNING: drivers/pci/tsm.c:88 at {}+0x1/0x2, CPU#1: a/12"
+    (splat,) = find_splats(_report(header.format(name), name, "vfs_write"), RULES)
+    assert splat.frame == name
 
 
 def test_decode_names_bare_addresses() -> None:
