@@ -62,6 +62,7 @@ class _Report:
     start: int  # line number
     end: int
     caller: str
+    stamped: bool
     message: str = ""  # first free text of a report that began with "cut here"
     cut_here: bool = False
     seen: int = 1
@@ -78,6 +79,12 @@ class _Report:
         if self.cut_here and text.startswith("---[ end trace "):
             return True
         return self.rule is not None and self.rule.end.match(text) is not None
+
+    def awaits_message(self, line: ConsoleLine) -> bool:
+        """Whether this line says why, and is not what a program printed in between."""
+        if not self.cut_here or not self.head or self.message:
+            return False
+        return bool(line.text) and (bool(line.stamp) or not self.stamped)
 
     @property
     def joinable(self) -> bool:
@@ -214,7 +221,9 @@ class _Scanner:
                 return
             if report is not None:
                 self._cut_off(report)
-            new = _Report(None, len(self.rules.rules), None, number, number, line.caller)
+            new = _Report(
+                None, len(self.rules.rules), None, number, number, line.caller, bool(line.stamp)
+            )
             new.cut_here = True
             self._open(new)
             return
@@ -240,7 +249,7 @@ class _Scanner:
                 self._extend(report, number, line)
                 return
             self._cut_off(report)
-        new = _Report(rule, index, match, number, number, line.caller)
+        new = _Report(rule, index, match, number, number, line.caller, bool(line.stamp))
         # Nothing but heads so far: the lines of two processors are mixed, and stay so.
         new.corrupted = report is not None and report.corrupted and report.head and rule.trace
         if self.previous is not None and self.previous[0] == number - 1:
@@ -269,7 +278,7 @@ class _Scanner:
             return
         if self.rules.body.match(text):
             self._extend(report, number, line)
-        elif report.cut_here and report.head and not report.message and line.text:
+        elif report.awaits_message(line):
             report.message = text
             self._extend(report, number, line)
         else:

@@ -305,6 +305,25 @@ def test_generic_functions_are_not_guilty(header: str, frames: list[str]) -> Non
     assert splat.frame == "tdi_map"
 
 
+def test_what_a_program_prints_is_no_message_of_a_warning() -> None:
+    data = (DATA / "warn-message.log").read_bytes()
+    cut_here = b"[ cut here ]------------\r\n"
+    assert cut_here in data
+    noisy = data.replace(cut_here, cut_here + b"systemd[1]: Started a job.\r\n")
+    assert _identity(noisy) == _identity(data)
+
+
+def test_held_lock_has_no_trace_and_is_whole() -> None:
+    lines = [
+        "WARNING: lock held when returning to user space!", "7.3.4 #1 Not tainted", "-" * 48,
+        "a/12 is leaving the kernel with locks still held!", "1 lock held by a/12:",
+        " #0: ffff888104a3d518 (&tsm->lock){+.+.}-{4:4}, at: tdi_map+0x1/0x2",
+    ]  # fmt: skip
+    data = "".join(f"[    1.000000] {line}\n" for line in lines).encode()
+    (splat,) = find_splats(data, RULES)
+    assert (splat.kind, splat.end_line, splat.corrupted) == ("lockdep", 6, False)
+
+
 @pytest.mark.parametrize("name", ["lock_store", "lock_show", "lock_write"])
 def test_functions_of_the_series_may_be_guilty(name: str) -> None:
     header = "WARNING: drivers/pci/tsm.c:88 at {}+0x1/0x2, CPU#1: a/12"
