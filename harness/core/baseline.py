@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.core.compare import CaseKey, Seen, cases, compare
 from harness.core.durations import DEFAULT, NoisePolicy, noise
@@ -44,7 +44,8 @@ def beside(
     A run without tests (a series that does not apply, say) has nothing to compare.
     """
     before = _before(run, earlier)
-    found = named or choose(run, before)
+    chosen = choose(run, before)
+    found = named or (None if chosen is None else _completed(chosen, before))
     why = "named with --baseline" if named else f"the last run of plan {run.plan}, {run.topology}"
     baseline = None if found is None or not run.tests else _baseline(run, found, before, why)
     return Comparison(baseline, slow_downs(run, before), histories(run, before))
@@ -109,6 +110,20 @@ def _before(run: RunResult, earlier: Iterable[RunResult]) -> list[RunResult]:
         and other.started <= run.started
     ]
     return sorted(same, key=lambda other: (other.started, other.run_id))
+
+
+def _completed(found: RunResult, before: Iterable[RunResult]) -> RunResult:
+    """`found`, with the last answer of earlier runs in place of each test lost to INFRA."""
+    answers: dict[str, TestResult] = {}
+    for other in before:
+        answers.update({t.key: t for t in other.tests if t.outcome is not Outcome.INFRA})
+        if other.run_id == found.run_id:
+            break
+    tests = tuple(
+        answers.get(test.key, test) if test.outcome is Outcome.INFRA else test
+        for test in found.tests
+    )
+    return replace(found, tests=tests)
 
 
 def _baseline(run: RunResult, found: RunResult, before: Sequence[RunResult], why: str) -> Baseline:

@@ -166,6 +166,28 @@ def test_since_when_a_case_fails(row: str, since: str) -> None:
     assert found.since == since
 
 
+@pytest.mark.parametrize(
+    ("row", "now", "change"),
+    [
+        ("fail infra", "fail", Change.STILL_FAILING),
+        ("pass infra", "fail", Change.NEW_FAILURE),
+        ("fail infra infra", "pass", Change.FIXED),
+        ("pass infra", "pass", Change.SAME),
+        ("infra", "fail", Change.NEW_FAILURE),
+        ("infra", "pass", Change.NEW),
+    ],
+)
+def test_a_baseline_without_an_answer_gives_the_one_before(
+    row: str, now: str, change: Change
+) -> None:
+    earlier = [run(n, case(o), case("pass", "b")) for n, o in enumerate(row.split(), 1)]
+    baseline = beside(run(9, case(now), case("pass", "b")), earlier).baseline
+    assert baseline is not None
+    assert baseline.run_id == f"day{len(earlier)}"
+    found = [c.change for c in baseline.cases if c.test == "abi"] or [Change.SAME]
+    assert found == [change]
+
+
 def test_subtests_have_statuses_of_their_own() -> None:
     baseline = beside(
         run(2, case("fail", a="fail", b="pass")), [run(1, case("fail", a="pass", b="fail"))]
