@@ -247,3 +247,22 @@ def test_a_program_in_three_cells_is_three_classes(tmp_path: Path) -> None:
     root = ElementTree.parse(tmp_path / "junit.xml").getroot()
     names = [(c.get("classname"), c.get("name")) for c in root.iter("testcase")]
     assert len(names) == len(set(names)), "GitLab keeps one of two cases with one name"
+
+
+def test_a_forgiven_test_is_green_whatever_its_first_attempt_lacked(tmp_path: Path) -> None:
+    """The first attempt broke off, so "#2" has no name; the second one says what it is called."""
+    failing = SAMPLES["failing"]
+    flaky = replace(
+        failing.tests[0],
+        outcome=Outcome.FLAKY,
+        subtests=(
+            SubtestResult(("a",), Outcome.PASS, ""),
+            SubtestResult(("#2",), Outcome.MISSING, "planned, but no result line was seen"),
+            SubtestResult(("b",), Outcome.PASS, ""),
+        ),
+    )
+    result = replace(
+        failing, tests=(flaky,), splats=(), failures=(), verdict=Verdict.PASS, flaky_passes=True
+    )
+    assert result.excuses(flaky)
+    assert set(kinds(written(result, tmp_path)).values()) == {"passed"}
