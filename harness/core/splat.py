@@ -36,6 +36,7 @@ _CUT_HERE = re.compile(r"^-+\[ cut here \]-+")
 _SEPARATOR = re.compile(r"^={10,}$")
 _HEAD_ENDS = re.compile(r"^(?:CPU: |Call [Tt]race:|Modules linked in|RIP: )")
 _CUT_HERE_PATIENCE = 20
+_NEAR = 200  # lines from a report to the panic that it ends in
 _LOOSE_END = re.compile(r" in ?(?=:|$)")  # of a title without a frame
 
 # One word for all numbers: "%#x" prints 0xfffff000 and 0x100000000, "%x" prints 17, a3 and 10fc.
@@ -173,7 +174,7 @@ class _Scanner:
         self.open: list[_Report] = []  # most recently opened last
         self.done: list[Splat] = []
         self.previous: tuple[int, ConsoleLine] | None = None  # line before the present one
-        self.last_fatal = ""  # frame of the last report, for a panic that has no trace
+        self.last_fatal = ("", 0)  # frame and last line, for a panic that names nobody
 
     def run(self) -> tuple[Splat, ...]:
         position = 0
@@ -331,8 +332,8 @@ class _Scanner:
             report.corrupted = True
         groups = report.match.groupdict("") if report.match is not None else {}
         frame, trace = self._frame(rule, report, groups)
-        if report.trace.empty and rule.fatal == "panic":
-            frame = self.last_fatal
+        if not frame and rule.fatal == "panic" and report.start - self.last_fatal[1] <= _NEAR:
+            frame = self.last_fatal[0]
         words = dict.fromkeys(rule.header.groupindex, "") | groups
         words["func"] = plain_function(words.get("func", ""))
         title = rule.title.format(**(words | {"frame": frame, "message": report.message}))
@@ -340,7 +341,7 @@ class _Scanner:
         if rule.trace and report.trace.empty:
             report.corrupted = True
         if rule.fatal != "panic" and rule.fatal:
-            self.last_fatal = frame
+            self.last_fatal = (frame, report.end)
         self.done.append(
             Splat(
                 kind=rule.kind,

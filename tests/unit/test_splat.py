@@ -29,6 +29,17 @@ Golden = Callable[[Path, Any], None]
 _STAMP = re.compile(rb"^(\[ *\d+\.\d{6}\])", re.MULTILINE)
 
 
+def _report(header: str, *frames: str) -> bytes:
+    lines = [header, "Call Trace:", " <TASK>", *(f" {name}+0x1/0x2" for name in frames), " </TASK>"]
+    return "".join(f"[    1.000000] {line}\n" for line in lines).encode()
+
+
+KASAN = "BUG: KASAN: slab-use-after-free in {}+0x1/0x2"
+HUNG = "INFO: task a:12 blocked for more than 120 seconds."
+STUCK = "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [a:12]"
+STACK = "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: {}+0x1/0x2"
+
+
 def test_there_are_enough_golden_logs() -> None:
     assert len(LOGS) >= 40
     assert all(log.stat().st_size < 60_000 for log in LOGS)
@@ -192,6 +203,23 @@ def test_panic_without_trace_takes_the_frame_of_its_oops() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("first", "panic", "frames"),
+    [
+        (HUNG, "hung_task: blocked tasks", ["panic", "watchdog", "kthread"]),
+        (STUCK, "softlockup: hung tasks", ["panic", "watchdog_timer_fn"]),
+    ],
+)
+def test_a_panic_of_a_watchdog_is_that_of_its_report(
+    first: str, panic: str, frames: list[str]
+) -> None:
+    report = _report(first, "schedule", "tdi_map")
+    end = _report(f"Kernel panic - not syncing: {panic}", *frames)
+    assert [splat.frame for splat in find_splats(report + end, RULES)] == ["tdi_map"] * 2
+    quiet = b"[    2.000000] eth0: link is up\n" * 1000
+    assert find_splats(report + quiet + end, RULES)[1].frame == "", "another story"
+
+
 def test_trace_keeps_what_the_kernel_printed() -> None:
     (splat,) = find_splats((DATA / "refcount.log").read_bytes(), RULES)
     assert splat.trace[0] == "sg_ref+0x4c/0x50 [splatgen]"
@@ -271,17 +299,6 @@ def test_normalise(text: str, wanted: str) -> None:
 )
 def test_a_title_does_not_depend_on_the_value(template: str, values: tuple[str, ...]) -> None:
     assert len({normalise(template.format(value)) for value in values}) == 1
-
-
-def _report(header: str, *frames: str) -> bytes:
-    lines = [header, "Call Trace:", " <TASK>", *(f" {name}+0x1/0x2" for name in frames), " </TASK>"]
-    return "".join(f"[    1.000000] {line}\n" for line in lines).encode()
-
-
-KASAN = "BUG: KASAN: slab-use-after-free in {}+0x1/0x2"
-HUNG = "INFO: task a:12 blocked for more than 120 seconds."
-STUCK = "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [a:12]"
-STACK = "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: {}+0x1/0x2"
 
 
 @pytest.mark.parametrize(
