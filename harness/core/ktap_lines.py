@@ -19,8 +19,10 @@ _ANSI = re.compile(
 )
 _UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
-_STAMP = r"\[ *[0-9]{1,10}\.[0-9]{6}\](?:\[ *[TC][0-9]{1,10}\])? ?"
-_CTIME = r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}\] "
+# The caller id is behind a space when dmesg prints it, the host when journalctl does.
+_CALLER = r"(?: ?\[ *[TC][0-9]{1,10}\])? ?"
+_STAMP = rf"\[ *[0-9]{{1,10}}\.[0-9]{{6}}\](?: [\w.-]{{1,64}} kernel:(?= ))?{_CALLER}"
+_CTIME = rf"\[[A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ 0-9][0-9] [0-9:]{{8}} [0-9]{{4}}\]{_CALLER}"
 _DATE = r"(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,+Z-]{8,30})"
 _SYSLOG = rf"{_DATE} \S{{1,64}} kernel: (?:{_STAMP})?"
 _KMSG = r"[0-9]{1,3},[0-9]{1,20},[0-9]{1,20},[^;\n]{1,20};"
