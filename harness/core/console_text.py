@@ -120,7 +120,8 @@ def boots(data: bytes) -> tuple[int, ...]:
     """Offsets of the lines with a kernel banner, one per boot of this console.
 
     A `dmesg` printed on the console repeats the banner of its own boot; its first stamped lines are
-    the same to the microsecond, so it is told apart and left out.
+    the same to the microsecond, so it is told apart and left out. So is one without a time stamp
+    (/proc/version) after one with.
     """
     found: list[int] = []
     seen: list[tuple[str, ...]] = []
@@ -134,10 +135,12 @@ def boots(data: bytes) -> tuple[int, ...]:
 
 
 def _banner_lines(data: bytes) -> Iterator[int]:
+    stamped = False
     for start in needle_lines(data, (b"Linux version ",)):
         begin, end = line_bounds(data, start)
         line = parse_line(data[begin:end])
-        if _BANNER.match(line.text.encode("utf-8", "replace")):
+        if _BANNER.match(line.text.encode("utf-8", "replace")) and (line.stamp or not stamped):
+            stamped = bool(line.stamp)
             yield begin
 
 

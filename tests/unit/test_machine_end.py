@@ -223,6 +223,15 @@ def test_never_booted(console: bytes) -> None:
     assert "connect" not in report.what
 
 
+def test_the_version_file_on_the_console_is_no_reboot() -> None:
+    data = log("innocent-boot")
+    banner = next(line for line in data.split(b"\n") if b"Linux version" in line)
+    version = banner.partition(b"] ")[2] + b"\n"
+    assert version.startswith(b"Linux version")
+    assert len(boots(data + version)) == 1
+    assert len(boots(version * 2)) == 2, "a kernel without time stamps"
+
+
 def test_a_banner_quoted_by_userspace_is_no_boot() -> None:
     assert boots(RUNNING + b"\n# uname: Linux version 7.3.4\nversion: Linux version 7.3\n") == (0,)
 
