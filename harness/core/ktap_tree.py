@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.model.results import KtapCase, Outcome
+
+_KILLED = re.compile(r"exit=(?:129|1[3-8]\d|19[0-2])$")  # 128 and the number of the signal
 
 
 @dataclass(slots=True)
@@ -69,14 +72,15 @@ def node_of(
     """A node with the state of its subtree.
 
     A parent is a case of its own only when its failure would be lost otherwise: no subtest
-    failed (absent ones explain nothing), or it timed out.
+    failed (absent ones explain nothing), it timed out, or it was killed by a signal.
     """
     missing = outcome is Outcome.MISSING
     failed = not missing and not outcome.good
     if not kids:
         return Node(parts, outcome, reason, line, kids, failed, missing)
     subtests_bad = any(kid.bad for kid in kids)
-    keep = missing or outcome is Outcome.TIMEOUT or (failed and not subtests_bad)
+    broke_off = outcome is Outcome.TIMEOUT or _KILLED.match(reason) is not None
+    keep = missing or (failed and (broke_off or not subtests_bad))
     missing = missing or any(kid.missing for kid in kids)
     return Node(parts, outcome, reason, line, kids, subtests_bad or failed, missing, keep)
 

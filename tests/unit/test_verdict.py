@@ -131,6 +131,19 @@ def test_a_known_failure_excuses_no_other_and_no_crash() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(1, Outcome.PASS), (134, Outcome.FAIL), (139, Outcome.FAIL), (255, Outcome.PASS)],
+)
+def test_a_known_failure_does_not_explain_a_signal(status: int, outcome: Outcome) -> None:
+    text = (
+        "TAP version 13\n1..1\n# selftests: tsm: a\n# 1..2\n# not ok 1 s0\n# ok 2 s1\n"
+        f"not ok 1 selftests: tsm: a # exit={status}\n"
+    )
+    known = (KnownFailure("a:s0", "bug 7", None),)
+    assert judge(expect_known(ktap.parse(text), known, TODAY), 1, ())[0] is outcome
+
+
+@pytest.mark.parametrize(
     ("until", "outcome"),
     [
         (TODAY - datetime.timedelta(days=1), Outcome.FAIL),
