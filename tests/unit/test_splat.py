@@ -37,6 +37,9 @@ def _report(header: str, *frames: str) -> bytes:
 KASAN = "BUG: KASAN: slab-use-after-free in {}+0x1/0x2"
 HUNG = "INFO: task a:12 blocked for more than 120 seconds."
 STUCK = "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [a:12]"
+PREEMPTIBLE = "BUG: using smp_processor_id() in preemptible [00000000] code: a/12"
+SLAB = "BUG kmalloc-64 (Not tainted): Right Redzone overwritten"
+CUT = "WARNING: a.c:1 at {}+0x1/0x2, CPU#1: a/12"
 STACK = "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: {}+0x1/0x2"
 
 
@@ -315,6 +318,13 @@ def test_a_title_does_not_depend_on_the_value(template: str, values: tuple[str, 
         (HUNG, ["__schedule", "schedule", "kthread_stop"]),
         (STUCK, ["smp_call_function_many_cond", "on_each_cpu_cond_mask"]),
         (STACK, ["panic", "__stack_chk_fail"]),
+        (KASAN, ["refcount_dec_and_test", "kobject_put", "put_device"]),
+        (PREEMPTIBLE, ["dump_stack_lvl", "check_preemption_disabled"]),
+        (SLAB, ["check_bytes_and_report", "check_object", "free_to_partial_list"]),
+        (CUT, ["do_kernel_cp_fault", "exc_control_protection"]),
+        (CUT, ["rust_helper_BUG", "rust_begin_unwind", "_RNvNtCsabc_4core9panicking9panic_fmt"]),
+        (CUT, ["warn_bogus_irq_restore"]),
+        (CUT, ["rcu_note_context_switch", "__schedule"]),
     ],
 )
 def test_generic_functions_are_not_guilty(header: str, frames: list[str]) -> None:
