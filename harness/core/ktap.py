@@ -49,6 +49,8 @@ class _Stream:
         self.stack = [Block(-1, 0)]
         self.subtest = ""  # a TAP 14 "# Subtest: name" that announces the next block
         self.too_deep = False
+        self.last_point = 0  # number of its line
+        self.yaml = 0  # column of the YAML block behind a result, 0 outside of one
         self.half = False  # a line ended after "not": the next result may be what it denies
 
     def feed(self, number: int, text: str, cut: bool) -> None:
@@ -63,13 +65,31 @@ class _Stream:
             if "\t" in lead:
                 lead = lead.expandtabs(4)
                 column = len(lead)
+            if self._in_yaml(number, column, body):
+                return
             if "#" in lead:
                 if first in _COMMENTS or ":Expected " in body or body.endswith("by timeout"):
                     self._comment(number, lead.rindex("#"), body)
                 if lead[-1] == "#":
                     return
+        elif self.yaml and body:
+            self.yaml = 0
         if first in _RESULTS:
             self._result(number, column, body, cut)
+
+    def _in_yaml(self, number: int, column: int, body: str) -> bool:
+        """TAP 13 and 14 explain a result by indented YAML from "---" to "..."."""
+        if self.yaml:
+            inside = column >= self.yaml or not body
+            if not inside or (column == self.yaml and body.rstrip() == "..."):
+                self.yaml = 0
+            return inside
+        if body[:3] != "---" or body.rstrip() != "---":
+            return False
+        if number != self.last_point + 1 or column <= self.stack[-1].column:
+            return False
+        self.yaml = column
+        return True
 
     def _result(self, number: int, column: int, body: str, cut: bool) -> None:
         """A line that may be a result, a plan, a version or an end, by its first letter."""
@@ -207,6 +227,7 @@ class _Stream:
         level = top.column == column
         block = top if level else self._level(column, number, takes_pending=True)
         self._count(number, block, index)
+        self.last_point = number
         if torn:
             point = self._torn(block, point)
         elif self.half:

@@ -248,6 +248,25 @@ def test_log_prefix(prefix: str) -> None:
     assert report.problems == ()
 
 
+YAML = "  ---\n  got: |\n    not ok 1 deep\n\n    ok 2 deeper\n  1..9\n  ...\n"
+
+
+def test_the_yaml_behind_a_result_is_no_result() -> None:
+    """TAP 13 and 14: indented, from "---" to "..."."""
+    plain = "TAP version 14\n1..2\nok 1 a\n{}ok 2 b\n"
+    hashed = "# 1..1\n# ok 1 x\n" + "".join(f"# {row}\n" for row in YAML.splitlines())
+    assert parse(plain.format(YAML)) == parse(plain.format("\n" * YAML.count("\n")))
+    assert outcomes(parse("1..1\n" + hashed + "ok 1 p\n")) == {"p/x": "pass"}
+
+
+def test_yaml_without_an_end_swallows_no_result() -> None:
+    cut = YAML.removesuffix("  ...\n")
+    text = f"TAP version 14\n1..2\nok 1 a\n{cut}not ok 2 b\n# ---\nnot ok 3 c\n"
+    assert outcomes(parse(text)) == {"a": "pass", "b": "fail", "c": "fail"}
+    text = f"TAP version 14\n1..2\nok 1 a\n{cut}prose\n  1..1\n  not ok 1 x\nnot ok 2 b\n"
+    assert outcomes(parse(text)) == {"a": "pass", "b/x": "fail"}
+
+
 def test_totals_that_contradict_the_results_are_a_problem() -> None:
     good = HEAD + "1..1\nok 1 a\n# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:0 error:0\n"
     assert parse(good).problems == ()
