@@ -121,6 +121,7 @@ class _Stream:
             for block in self.stack:
                 if match[1] in block.announced:
                     self.feed(number, text[: match.start()], True)
+                    self.half = self.half or lines.DENIAL.search(text, 0, match.start()) is not None
                     self.feed(number, " " * block.column + text[match.start() :], False)
                     return True
         return False

@@ -47,6 +47,7 @@ TOTALS = re.compile(
 )
 # A test's last output without a newline, and the result that runner.sh printed right behind it.
 GLUED = re.compile(r"(?:not )?ok [0-9]{1,18} (selftests: \S+: [^#\n]*[^#\s])")
+DENIAL = re.compile(r"\bnot\W*$")
 
 _HASH = re.compile(r"(?:^|\s)#|(?<=[^\s\\])#(?=\s*(?:SKIP|TODO|XFAIL|XPASS|TIMEOUT|ERROR)\b)")
 _DIRECTIVE = re.compile(

@@ -206,6 +206,8 @@ def test_kernel_message_inside_a_not_ok_line_is_a_failure() -> None:
         "1..2\nnot[   12.345678] usb 1-1: gone\n[   12.345679] x: y\n ok 1 a\nok 2 b\n",
         "1..2\nnot \rok 1 a\r\nok 2 b\n",
         "1..1\n# 1..2\n# not [   12.345678] usb 1-1\nok 1 a\n# ok 2 b\nok 1 p\n",
+        "1..1\n# selftests: tsm: a\nnot \0ok 1 selftests: tsm: a\n",
+        "1..1\n# selftests: tsm: a\nnot\tok 1 selftests: tsm: a\n",
     ],
 )
 def test_a_denial_torn_from_its_result_leaves_no_pass(text: str) -> None:
