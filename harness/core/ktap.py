@@ -65,7 +65,7 @@ class _Stream:
             if "\t" in lead:
                 lead = lead.expandtabs(4)
                 column = len(lead)
-            if self._in_yaml(number, column, body):
+            if (self.yaml or first == "-") and self._in_yaml(number, column, body):
                 return
             if "#" in lead:
                 if first in _COMMENTS or ":Expected " in body or body.endswith("by timeout"):
@@ -84,7 +84,7 @@ class _Stream:
             if not inside or (column == self.yaml and body.rstrip() == "..."):
                 self.yaml = 0
             return inside
-        if body[:3] != "---" or body.rstrip() != "---":
+        if body.rstrip() != "---":
             return False
         if number != self.last_point + 1 or column <= self.stack[-1].column:
             return False
