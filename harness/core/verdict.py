@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.core import ktap
+from harness.core import ktap_stream
 from harness.core.known import ANNOUNCED
 from harness.model.results import (
     EXIT_CODES,
@@ -92,7 +92,7 @@ def judge(
 
 def was_running(report: KtapReport) -> str:
     """The subtest that had begun when the output ended, names joined by ":"; "" when none had."""
-    begun = [c for c in report.cases if c.reason == ktap.STARTED and len(c.id) > 2]
+    begun = [c for c in report.cases if c.reason == ktap_stream.STARTED and len(c.id) > 2]
     return ":".join(begun[-1].id[2:]) if begun else ""
 
 
