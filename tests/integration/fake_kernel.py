@@ -103,8 +103,13 @@ class Site:
         self, *arguments: str, inside: tuple[str, ...] = (), **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """`tdisp-harness build` on the fake tree. inside: a command that runs it, e.g. unshare."""
+        argv = [*inside, *self.argv("--tree", str(self.tree), *arguments)]
+        return self.call(argv, **environment)
+
+    def call(self, argv: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run what argv() made, or a command around it."""
         return subprocess.run(
-            [*inside, *self.argv("--tree", str(self.tree), *arguments)],
+            argv,
             cwd=self.harness,
             env=self.environment(**environment),
             capture_output=True,

@@ -126,15 +126,7 @@ def test_without_a_network_a_first_run_says_what_it_wanted(site: Site) -> None:
         pytest.skip("no network namespaces here")
     argv = [one for one in site.argv() if one != "--no-builtin-series"]
     argv.remove("guest")
-    done = subprocess.run(
-        [*prefix, *argv],
-        cwd=site.harness,
-        env=site.environment(),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = site.call([*prefix, *argv])
     assert done.returncode == 2, done.stdout + done.stderr
     failure = only_failure(site)
     assert failure["kind"] == "infra"
@@ -145,15 +137,8 @@ def test_without_a_network_a_first_run_says_what_it_wanted(site: Site) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap needs root in a network namespace")
 def test_without_a_network_it_is_told_that_the_root_file_system_needs_it(site: Site) -> None:
-    done = subprocess.run(
-        ["unshare", "--net", *site.argv("--tree", str(site.tree), verb="run")],
-        cwd=site.harness,
-        env=site.environment(TDISP_HARNESS_MIRROR="http://mirror.example"),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    argv = ["unshare", "--net", *site.argv("--tree", str(site.tree), verb="run")]
+    done = site.call(argv, TDISP_HARNESS_MIRROR="http://mirror.example")
     assert done.returncode == 2, done.stdout + done.stderr
     failure = only_failure(site)
     assert failure["kind"] == "infra"
@@ -184,15 +169,7 @@ def test_a_tree_too_old_for_the_built_in_series(site: Site) -> None:
     argv = site.argv("--tree", str(site.tree))
     argv.remove("--no-builtin-series")
     argv.remove("guest")
-    done = subprocess.run(
-        argv,
-        cwd=site.harness,
-        env=site.environment(),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = site.call(argv)
     assert done.returncode == 1, done.stderr
     failure = only_failure(site)
     assert failure["kind"] == "patch"
