@@ -18,7 +18,7 @@ from harness.core import compare as comparison
 from harness.core import ktap, pins, splat
 from harness.core.plan import MAX_REPEAT, in_topology, matrix, parse_plan
 from harness.core.splat_rules import load_rules
-from harness.errors import UserError
+from harness.errors import UserError, cause
 from harness.model.kernel import Role, SourceSpec
 from harness.model.lab import LabSpec
 from harness.model.options import RunOptions
@@ -61,7 +61,7 @@ def _pins(path: Path | None) -> dict[str, str]:
     try:
         return pins.load(path.read_text(encoding="utf-8"), f"--pins {path}")
     except (OSError, UnicodeDecodeError) as exc:
-        raise UserError(f"--pins {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise UserError(f"--pins {path}: {cause(exc)}") from exc
 
 
 def _package_sha256(known: Mapping[str, str]) -> str:

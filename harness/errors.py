@@ -104,3 +104,8 @@ class ConfigError(KernelError):
 
 class BuildError(KernelError):
     """The kernel or the kselftests do not compile. detail: model.kernel.CompilerMessage | None."""
+
+
+def cause(exc: Exception) -> str:
+    """What an exception says for a message that names the file itself: no number, no path again."""
+    return getattr(exc, "strerror", None) or str(exc)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from harness.errors import UserError
+from harness.errors import UserError, cause
 
 ADDRESS = "127.0.0.1"
 _IDLE_S = 30.0
@@ -56,7 +56,7 @@ def bind(site: Site, port: int) -> ThreadingHTTPServer:
         server = _Server((ADDRESS, port), partial(_Handler, site))
     except (OSError, OverflowError) as exc:
         raise UserError(
-            f"--port {port}: {getattr(exc, 'strerror', None) or exc}",
+            f"--port {port}: {cause(exc)}",
             hint="--port 0 takes any port that is free",
         ) from exc
     return server

@@ -30,7 +30,7 @@ from harness.core.kconfig import (
     prove,
 )
 from harness.core.kconfig_symbols import read_symbols
-from harness.errors import BuildError, ConfigError, UserError
+from harness.errors import BuildError, ConfigError, UserError, cause
 from harness.model.kernel import ConfigProof, ConfigRow, PatchedTree
 from harness.model.progress import Progress
 
@@ -143,9 +143,7 @@ def _fragments(paths: Sequence[Path]) -> list[tuple[Request, ...]]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            raise UserError(
-                f"{path}: cannot be read: {getattr(exc, 'strerror', None) or exc}"
-            ) from exc
+            raise UserError(f"{path}: cannot be read: {cause(exc)}") from exc
         found.append(parse_fragment(_short(path), text))
     return found
 

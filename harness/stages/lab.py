@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.core.inventory import machine_named, parse_inventory
-from harness.errors import MachineError, UserError
+from harness.errors import MachineError, UserError, cause
 from harness.model.kernel import Role
 from harness.model.lab import LabSpec
 from harness.model.machine import QemuInstall
@@ -27,7 +27,7 @@ def load(file: Path, machine: str) -> LabSpec:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise UserError(
-            f"{file}: cannot be read: {getattr(exc, 'strerror', None) or exc}",
+            f"{file}: cannot be read: {cause(exc)}",
             hint="see configs/labs/",
         ) from exc
     return machine_named(parse_inventory(text, str(file), Path.home()), machine, str(file))

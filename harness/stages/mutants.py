@@ -30,7 +30,7 @@ from harness.core.mutants_record import Record
 from harness.core.plan import in_topology
 from harness.core.select import parse_expression
 from harness.core.series import patch_from_file
-from harness.errors import StorageError, UserError
+from harness.errors import StorageError, UserError, cause
 from harness.model.kernel import Role
 from harness.model.options import RunOptions
 from harness.model.plan import Topology
@@ -192,9 +192,7 @@ def _earlier(directory: Path, code: str) -> Record:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise UserError(
-            f"--resume: {path}: cannot be read: {getattr(exc, 'strerror', None) or exc}"
-        ) from exc
+        raise UserError(f"--resume: {path}: cannot be read: {cause(exc)}") from exc
     record = mutants_record.from_text(text, str(path))
     if record.code != code:
         raise _other_code(directory, "series, kselftests, configuration or platform have changed")
