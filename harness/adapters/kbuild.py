@@ -13,18 +13,21 @@ import functools
 import os
 import re
 import resource
+import secrets
 import shlex
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from harness import layout
 from harness.adapters.process import Completed, run
 from harness.core.elf_notes import build_id
 from harness.errors import StorageError
 
 ARCH = "x86_64"
 BUILD = "build"  # O=, inside the tree
+WARNINGS = ".harness-warnings.json"  # in the build directory: of what it holds
 _RUNNING = ".harness-make-running"
 _SUSPECT_S = 30.0  # how long before the last write an object may have been begun
 _PT_NOTE = 4
@@ -60,10 +63,12 @@ class Kbuild:
         self._ccache_dir = ccache_dir
         self._jobs = max(1, jobs)
         self._ccache = shutil.which("ccache") is not None
+        # in the cache, so that it has the same name in each checkout: kbuild compares commands
+        self._wrapper = ccache_dir / "cc"
 
     def argv(self, targets: Sequence[str], directory: Path | None = None) -> tuple[str, ...]:
         """The command line; directory: where make starts, the tree by default."""
-        cc = "ccache gcc" if self._ccache else "gcc"
+        host, cc = ("ccache gcc", str(self._wrapper)) if self._ccache else ("gcc", "gcc")
         where, out = (self.tree, BUILD) if directory is None else (directory, str(self.output))
         return (
             "make",
@@ -72,7 +77,7 @@ class Kbuild:
             f"O={out}",
             f"ARCH={ARCH}",
             f"CC={cc}",
-            f"HOSTCC={cc}",
+            f"HOSTCC={host}",
             *targets,
         )
 
@@ -113,6 +118,7 @@ class Kbuild:
         with self._storage():
             self.output.mkdir(exist_ok=True)
             self._ccache_dir.mkdir(parents=True, exist_ok=True)
+            self._install_wrapper()
             self._drop_suspects()
             (self.output / _RUNNING).touch()
             with log.open("a", encoding="utf-8") as stream:
@@ -120,6 +126,16 @@ class Kbuild:
         done = run(argv, env=self.env(), check=False, on_line=on_line, log=log, what="make")
         (self.output / _RUNNING).unlink(missing_ok=True)
         return done
+
+    def _install_wrapper(self) -> None:
+        text = (layout.CONFIGS / "build" / "cc.sh").read_bytes()
+        with contextlib.suppress(FileNotFoundError):
+            if self._wrapper.read_bytes() == text:
+                return
+        scratch = self._wrapper.with_name(f".cc-{secrets.token_hex(4)}")
+        scratch.write_bytes(text)
+        scratch.chmod(0o755)
+        scratch.replace(self._wrapper)
 
     def write_config(self, text: str) -> bool:
         """Make `text` the .config; an equal one keeps its time, and so its objects. True: wrote."""
@@ -170,6 +186,11 @@ class Kbuild:
             yield
         except OSError as exc:
             raise StorageError(f"{exc.filename or self.output}: {exc.strerror}") from exc
+
+
+def is_whole(output: Path) -> bool:
+    """Whether a kernel was linked in this build directory, and no make was killed since."""
+    return (output / "vmlinux").exists() and not (output / _RUNNING).exists()
 
 
 def compiler_identity() -> str:

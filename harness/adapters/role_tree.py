@@ -17,8 +17,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.adapters.process import run
@@ -63,6 +63,29 @@ class RoleTree:
         if not self.path.is_dir():
             return False
         return all(_stamp(self.path / p) == stamp for p, stamp in state.managed.items())
+
+    def managed(self) -> frozenset[str] | None:
+        """Every path that was ever written here; None without a whole tree of this source."""
+        state = self._load()
+        if state is None or state.status != "clean" or not self.path.is_dir():
+            return None
+        return frozenset(state.managed)
+
+    def renew(self, paths: Iterable[str]) -> None:
+        """Give these files the present time, as copies of their own: what was made of them is old.
+
+        Those that do not exist are passed over. An interrupted call is repaired by the next sync.
+        """
+        state = self._load()
+        if state is None:
+            raise StorageError(f"{self.path}: no tree of this source")
+        stamps = dict(state.managed)
+        with _storage(self.directory):
+            for path in sorted(paths):
+                if (content := read_content(self.path / path)) is not None:
+                    self._write(path, content)
+                    stamps[path] = _stamp(self.path / path)
+            self._store(replace(state, managed=stamps))
 
     def ensure(self) -> bool:
         """Make the tree when it is missing or belongs to another source; True when it was made."""

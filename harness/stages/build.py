@@ -7,12 +7,19 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.adapters.kbuild import ARCH, Kbuild, child_cpu_s, compiler_identity, elf_build_id
+from harness.adapters.kbuild import (
+    ARCH,
+    WARNINGS,
+    Kbuild,
+    child_cpu_s,
+    compiler_identity,
+    elf_build_id,
+)
 from harness.adapters.pack import pack
 from harness.adapters.source_cache import require_whole
 from harness.adapters.store import ArtifactStore
@@ -21,13 +28,14 @@ from harness.core.kconfig import parse_config
 from harness.errors import BuildError, InfraError, StorageError
 from harness.model.kernel import CompilerMessage, ConfigProof, KernelBuild, PatchedTree
 from harness.model.progress import Progress
+from harness.stages import first_build
 
 RECIPE = 1  # part of the key: raise it when what an entry holds changes
 KIND = "kernel"
 _TARGETS = ("bzImage", "modules")
 _FIRST_ESTIMATE = 1750  # objects of base.config on Linux 7.3, until a build has been recorded
+_FIRST_ESTIMATE_COPIED = 210  # of the guest after the host
 _LIST = "kselftest-list.txt"
-_WARNINGS = ".harness-warnings.json"
 # modules_install leaves links to the trees, which mean nothing on another machine
 _NOT_PACKED = frozenset({"build", "source"})
 
@@ -81,11 +89,14 @@ def build(
     progress: Progress,
     log_dir: Path,
     jobs: int,
+    others: Iterable[Path] = (),
 ) -> KernelBuild:
     """The role's kernel in the store. digest: of the configuration, as `configure` gave it.
 
+    others: role directories whose objects a first build may begin with (first_build.begin).
+
     Nothing is started when the store holds it. The log is `log_dir`/build-<role>.log. The caller
-    holds a lock on the tree. BuildError (detail: CompilerMessage) when it does not compile; an
+    holds a lock on all trees. BuildError (detail: CompilerMessage) when it does not compile; an
     interrupted build goes on where it stopped.
     """
     compiler = compiler_identity()
@@ -97,8 +108,9 @@ def build(
             return found
         require_whole(tree.source.path)  # the role's tree is made of hard links to it
         kbuild = Kbuild(tree.path, store.root.parent / "ccache", jobs)
+        copied = first_build.begin(tree, others, progress)
         kbuild.write_config(proof.final)
-        expected = _expected(tree, store, kbuild)
+        expected = _expected(tree, store, kbuild, copied=copied)
         output = KbuildOutput(
             str(tree.path),
             lambda done: progress.count(done, expected and max(done, expected), "objects"),
@@ -120,6 +132,7 @@ def build(
                 "build_s": round(time.monotonic() - begin, 2),
                 "cpu_s": round(child_cpu_s() - cpu, 2),
                 "compiled": output.objects,
+                "copied": copied,
                 "objects": kbuild.count_objects(),
                 "warnings": [asdict(w) for w in _all_warnings(job)],
             }
@@ -160,7 +173,7 @@ def _load(tree: PatchedTree, store: ArtifactStore, key: str, *, cached: bool) ->
     )
 
 
-def _expected(tree: PatchedTree, store: ArtifactStore, kbuild: Kbuild) -> int:
+def _expected(tree: PatchedTree, store: ArtifactStore, kbuild: Kbuild, *, copied: bool) -> int:
     """How many objects will be compiled; 0 (unknown) in a tree that was built before."""
     if (kbuild.output / "vmlinux").exists():
         return 0
@@ -168,6 +181,9 @@ def _expected(tree: PatchedTree, store: ArtifactStore, kbuild: Kbuild) -> int:
     def same_role(meta: Mapping[str, Any]) -> bool:
         return meta.get("role") == tree.role.value and "objects" in meta
 
+    if copied:
+        recorded = store.newest(KIND, lambda m: same_role(m) and bool(m.get("copied")))
+        return int(recorded.get("compiled", _FIRST_ESTIMATE_COPIED))
     recorded = store.newest(KIND, same_role) or store.newest(KIND, lambda m: "objects" in m)
     return max(0, int(recorded.get("objects", _FIRST_ESTIMATE)) - kbuild.count_objects())
 
@@ -223,7 +239,7 @@ def _kselftests(job: _Job, into: Path, collections: Sequence[str]) -> None:
 
 def _remember_warnings(job: _Job) -> None:
     """A warm build prints only the warnings of what it compiled: keep those of all other files."""
-    path = job.kbuild.output / _WARNINGS
+    path = job.kbuild.output / WARNINGS
     fresh = job.output.warnings
     kept = [
         one
@@ -238,7 +254,7 @@ def _remember_warnings(job: _Job) -> None:
 
 def _all_warnings(job: _Job) -> tuple[CompilerMessage, ...]:
     """Of the kernel, remembered ones included, and of the kselftests."""
-    remembered = _read_warnings(job.kbuild.output / _WARNINGS)
+    remembered = _read_warnings(job.kbuild.output / WARNINGS)
     return tuple(dict.fromkeys((*remembered, *job.output.warnings)))
 
 

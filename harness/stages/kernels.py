@@ -119,6 +119,7 @@ class KernelMaker:
                 progress=self._progress,
                 log_dir=self._recorder.run_dir,
                 jobs=self._options.jobs,
+                others=self._workdir.iterdir(),
             )
             note.cached = done.cached
             note.text = f"{done.release}, build id {done.build_id[:12]}"

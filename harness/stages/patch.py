@@ -118,7 +118,7 @@ def apply(  # noqa: PLR0917  (one argument per thing that makes the tree)
     for dest, origin in overlays.items():
         extra |= overlay_files(origin, dest)
     key = _series_hash(source, patches, extra)
-    tree = RoleTree(directory, source.path, _source_key(source))
+    tree = RoleTree(directory, source.path, source_key(source))
     result = PatchedTree(role, source, tree.path, key, patches)
     if tree.is_current(key):
         progress.say(f"{role.value}: {len(patches)} patches already applied")
@@ -160,7 +160,7 @@ def _check_range(role: Role, source: SourceTree, series: SeriesInput) -> None:
     )
 
 
-def _source_key(source: SourceTree) -> str:
+def source_key(source: SourceTree) -> str:
     """Names this very unpacking; also checks that nothing wrote through the hard links."""
     entry = source.path.parent
     manifest = load_manifest(entry)

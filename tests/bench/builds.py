@@ -48,8 +48,9 @@ def site(root: Path, jobs: int) -> Site:
 
 def _build(where: Site, role: Role, extra: tuple[SeriesInput, ...] = ()) -> tuple[PatchedTree, str]:
     """Patch, configure and build as a run does; the tree and the key of the build."""
+    work = where.root / "work"
     series = (*patch.load(layout.SERIES / role.value, role), *extra)
-    tree = patch.apply(role, where.tree, series, OVERLAYS, where.root / "work", _QUIET)
+    tree = patch.apply(role, where.tree, series, OVERLAYS, work, _QUIET)
     proof, digest = config.configure(
         tree, fragments(role, False), _COLLECTIONS, where.store, _QUIET
     )
@@ -62,6 +63,7 @@ def _build(where: Site, role: Role, extra: tuple[SeriesInput, ...] = ()) -> tupl
         progress=_QUIET,
         log_dir=where.root,
         jobs=where.jobs,
+        others=work.iterdir(),
     )
     return tree, made.key
 
@@ -117,14 +119,27 @@ def _one_line(tree: PatchedTree) -> SeriesInput:
     return SeriesInput("guest/bench", "bench", (one,))
 
 
+def _from_nothing(where: Site, begun: Path | None, cpu_s: float) -> Row:
+    """The second role again, beside no other; RuntimeError unless it has the same bytes."""
+    alone = Site(where.root / "alone", where.tree, where.jobs)
+    _, key = _build(alone, Role.GUEST)
+    made = alone.store.get(build.KIND, key)
+    for name in ("bzImage", "modules.tar.gz", "kselftests.tar.gz"):
+        if not begun or not made or (begun / name).read_bytes() != (made / name).read_bytes():
+            raise RuntimeError(f"{name} of a build begun with another's objects is another one")
+    reference = float(alone.store.metadata(build.KIND, key)["cpu_s"])
+    return Row("the same, same bytes (CPU)", [cpu_s], [reference], "from nothing", None)
+
+
 def rows(where: Site) -> list[Row]:
-    """Second role after the first; an unchanged build; a one-line change."""
+    """Second role after the first and from nothing; an unchanged build; a one-line change."""
     store = where.store
     _, host_key = _build(where, Role.HOST)
     tree, guest_key = _build(where, Role.GUEST)
     first = float(store.metadata(build.KIND, host_key)["cpu_s"])
     second = float(store.metadata(build.KIND, guest_key)["cpu_s"])
     found = [Row("second role's build (CPU)", [second], [first], "first role", 0.6)]
+    found.append(_from_nothing(where, store.get(build.KIND, guest_key), second))
 
     warm = _timed(lambda: _bare_make(where, tree))
     unchanged = _timed(lambda: _build(where, Role.GUEST))

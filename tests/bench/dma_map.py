@@ -94,7 +94,7 @@ def parse(console: str, shift: int = _SHIFT) -> dict[str, Latency]:
 
 
 def _kernel(workdir: Path, ours: bool, jobs: int) -> tuple[PatchedTree, KernelBuild]:
-    """The guest's kernel with the benchmark, in a tree of its own; store and ccache are shared."""
+    """The guest's kernel with the benchmark, in a tree of its own; the store is shared."""
     cache = layout.cache_directory()
     store = ArtifactStore(cache / "store")
     role = Role.GUEST
@@ -115,7 +115,15 @@ def _kernel(workdir: Path, ours: bool, jobs: int) -> tuple[PatchedTree, KernelBu
         options=_OURS if ours else {},
     )
     return tree, build.build(
-        tree, proof, digest, (), store=store, progress=_QUIET, log_dir=workdir, jobs=jobs
+        tree,
+        proof,
+        digest,
+        (),
+        store=store,
+        progress=_QUIET,
+        log_dir=workdir,
+        jobs=jobs,
+        others=workdir.glob(f"*/{role.value}"),
     )
 
 

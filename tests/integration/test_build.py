@@ -274,7 +274,7 @@ def test_an_object_cut_off_by_a_kill_is_not_trusted(bench: Bench) -> None:
 
 
 def test_ctrl_c_leaves_no_process_and_a_tree_that_goes_on(bench: Bench) -> None:
-    bench.edit("Makefile", "@$(CC) -Wall", "@sleep $${SLOW:-0}; $(CC) -Wall")
+    bench.edit("Makefile", "@$(CC) $(flags)", "@sleep $${SLOW:-0}; $(CC) $(flags)")
     child = subprocess.Popen(
         [sys.executable, "-c", _INTERRUPTED, str(bench.directory), str(bench.tree)],
         env={**os.environ, "SLOW": "30"},

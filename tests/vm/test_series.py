@@ -64,7 +64,7 @@ def test_every_patch_is_fit_to_be_sent(options: RunOptions) -> None:
 def test_no_series_touches_a_core_header(
     role: Role, options: RunOptions, core_headers: dict[str, str]
 ) -> None:
-    """A line more in one makes other text of nearly every file: ccache would share nothing."""
+    """A line more in one, and nearly every object of the other role is compiled again."""
     touched = {
         path: patch.name
         for series in load_series(role, options)
