@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import layout
-from harness.adapters import rootfs, system_qemu
+from harness.adapters import accel, rootfs, system_qemu
 from harness.adapters.apt import PrivateApt
 from harness.adapters.store import ArtifactStore
 from harness.model.machine import QemuInstall
@@ -42,6 +42,8 @@ def provision(
 ) -> Provisions:
     """Everything a topology needs. What the cache holds is neither fetched nor made again.
 
+    Whether KVM works is found out here already when there is a kernel for it.
+
     lab: a lab machine is the host or the guest. solo: there are guests that are VMs of this machine
     beside it.
     """
@@ -69,4 +71,7 @@ def provision(
     if not need_host:
         return Provisions(qemu, guest, None, None)
     host = maker.image(recipes["host"], host_archive, init)
-    return Provisions(qemu, guest, host, maker.own_kernel(host_archive))
+    own_kernel = maker.own_kernel(host_archive)
+    # where KVM does not work that takes its time, which costs nothing beside the compiler
+    accel.probe(qemu, own_kernel.image, cache)
+    return Provisions(qemu, guest, host, own_kernel)
