@@ -7,16 +7,19 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-_SYMBOL = r"(?P<func>[A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(?P<module>[\w-]+)[^\]]*\])?"
-_FRAME = re.compile(rf"^\s*(?:\[<[0-9a-f]+>\] )?(?P<maybe>\? )?(?P<entry>{_SYMBOL})")
-_BARE = re.compile(r"^\s+(?:\[<)?(?:0x)?(?P<address>[0-9a-f]{16})(?:>\])?\s*$")
+_SYMBOL = r"[A-Za-z_][\w.$]*\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[\w-]+[^\]]*\])?"
+_FRAME = re.compile(rf"^\s*+(?:\[<[0-9a-f]+>\] )?(?P<unsure>\? )?(?P<entry>{_SYMBOL})")
+_BARE = re.compile(r"^\s++(?:\[<)?(?:0x)?(?P<address>[0-9a-f]{16})(?:>\])?\s*$")
 _RIP = re.compile(rf"^(?:RIP: 00[0-2]\d:|pc : )(?:\[<[0-9a-f]+>\] )?(?P<entry>{_SYMBOL})")
-_START = re.compile(r"^(?:Call Trace:|Call trace:|backtrace:|stack backtrace:| +backtrace)")
+_START = re.compile(r"^(?:Call Trace:|Call trace:|backtrace:|stack backtrace:| ++backtrace)")
+_FIRST = frozenset(" RpCbs")  # letters that a line of a trace may begin with
 _ADDRESS = re.compile(r"(?:0x)?([0-9a-f]{8,16})\Z")
 _CLONE = re.compile(r"\.(?:constprop|isra|part|cold|llvm|lto_priv)(?:\.\d+)*")
 
 
+@lru_cache(maxsize=4096)
 def plain_function(entry: str) -> str:
     """ "foo.constprop.0+0x1/0x2 [mod]" is "foo": what stays the same from build to build."""
     name = entry.strip().partition("+")[0].partition(" ")[0]
@@ -46,31 +49,34 @@ class TraceReader:
 
     def feed(self, text: str) -> None:
         """Take one message line."""
+        if text[:1] == " ":
+            frame = _FRAME.match(text) if "+0x" in text else None
+            if frame is not None:
+                self._frame(*frame.groups())
+                return
+            bare = _BARE.match(text)
+            if bare is not None and self.segments:
+                self.segments[-1].frames.append(bare["address"])
+                return
+        elif text[:1] not in _FIRST:
+            return
         rip = _RIP.match(text)
         if rip is not None:
             if not self.segments or self.segments[-1].frames or self.segments[-1].rip:
                 self.segments.append(Segment())
             self.segments[-1].rip = rip["entry"]
-            return
-        if _START.match(text):
+        elif _START.match(text):
             if self.segments and self.segments[0].implicit:
                 # What came before were the stacks of others (lockdep's dependency chain).
                 self.segments.clear()
             if not self.segments or self.segments[-1].frames:
                 self.segments.append(Segment())
-            return
-        if text[:1] != " ":
-            return
-        frame = _FRAME.match(text)
-        if frame is not None:
-            if not self.segments:  # KFENCE and KMSAN have no "Call Trace:"
-                self.segments.append(Segment(implicit=True))
-            segment = self.segments[-1]
-            (segment.unsure if frame["maybe"] else segment.frames).append(frame["entry"])
-            return
-        bare = _BARE.match(text)
-        if bare is not None and self.segments:
-            self.segments[-1].frames.append(bare["address"])
+
+    def _frame(self, unsure: str | None, entry: str) -> None:
+        if not self.segments:  # KFENCE and KMSAN have no "Call Trace:"
+            self.segments.append(Segment(implicit=True))
+        segment = self.segments[-1]
+        (segment.unsure if unsure else segment.frames).append(entry)
 
     @property
     def empty(self) -> bool:

@@ -14,6 +14,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from harness.core.call_trace import TraceReader, guilty_frame, is_address, plain_function
 from harness.core.console_text import (
@@ -23,6 +24,7 @@ from harness.core.console_text import (
     line_bounds,
     needle_lines,
     parse_line,
+    pieces,
 )
 from harness.core.splat_rules import Rule, RuleSet, load_rules
 from harness.model.results import Splat
@@ -70,16 +72,20 @@ class _Report:
     foreign: int = 0
     head: bool = True
     finished: bool = False
+    silence: int = 300  # lines of other callers after which nothing more is expected
     corrupted: bool = False
     trace: TraceReader = field(default_factory=TraceReader)
 
     def ends_with(self, text: str) -> bool:
-        """Whether this line is the last of the report."""
-        if self.finished:
-            return False
+        """Whether this line is the last of a report that is not finished."""
         if self.cut_here and text.startswith("---[ end trace "):
             return True
         return self.rule is not None and self.rule.end.match(text) is not None
+
+    def finish(self) -> None:
+        """Its last line was seen; registers may follow."""
+        self.finished = True
+        self.silence = 40
 
     def awaits_message(self, line: ConsoleLine) -> bool:
         """Whether this line says why, and is not what a program printed in between."""
@@ -93,11 +99,6 @@ class _Report:
         return self.rule is None or (self.head and self.rule.joins)
 
     @property
-    def silence(self) -> int:
-        """Lines of other callers after which nothing more is expected."""
-        return 40 if self.finished else 300
-
-    @property
     def patience(self) -> int:
         if self.cut_here:
             return max(_CUT_HERE_PATIENCE, self.rule.patience if self.rule else 0)
@@ -106,14 +107,16 @@ class _Report:
 
 def find_splats(data: bytes, rules: RuleSet) -> tuple[Splat, ...]:
     """All reports of a log, by first line."""
-    return _Scanner(data, rules).run()
+    return _Scanner(rules).run(data)
 
 
+@lru_cache(maxsize=256)
 def fingerprint(kind: str, title: str, frame: str) -> str:
     """12 hex digits that name one defect across runs."""
     return hashlib.sha256("\0".join((kind, title, frame)).encode()).hexdigest()[:12]
 
 
+@lru_cache(maxsize=256)
 def normalise(text: str) -> str:
     """What differs from boot to boot replaced: numbers and addresses by NUM, offsets by nothing."""
     text = text[:_MAX_TITLE_INPUT]
@@ -165,51 +168,44 @@ def _lines(data: bytes, start: int, count: int) -> str:
 class _Scanner:
     """The pass over one log."""
 
-    def __init__(self, data: bytes, rules: RuleSet) -> None:
-        self.data = data
+    def __init__(self, rules: RuleSet) -> None:
         self.rules = rules
-        self.numbers = LineNumbers(data)
-        self.candidates = needle_lines(data, rules.needles)
-        self.may_be_header = set(self.candidates)
         self.open: list[_Report] = []  # most recently opened last
         self.done: list[Splat] = []
-        self.previous: tuple[int, ConsoleLine] | None = None  # line before the present one
+        self.previous = ConsoleLine("", "", "")  # line before the present one
         self.last_fatal = ("", 0)  # frame and last line, for a panic that names nobody
 
-    def run(self) -> tuple[Splat, ...]:
-        position = 0
-        while position < len(self.data):
-            if not self.open:
-                index = bisect_left(self.candidates, position)
-                if index == len(self.candidates):
-                    break
-                if self.candidates[index] > position:
-                    position = self.candidates[index]
-                    self.previous = self._line_before(position)
-            begin, end = line_bounds(self.data, position)
-            number = self.numbers.at(begin)
-            raw = self.data[begin:end]
-            line = parse_line(raw)
-            # an escape may stand within a needle
-            self._take(number, line, begin in self.may_be_header or b"\x1b" in raw)
-            self.previous = (number, line)
-            position = end + 1
+    def run(self, data: bytes) -> tuple[Splat, ...]:
+        first = 1
+        for piece in pieces(data):
+            self._piece(first, piece)
+            first += piece.count(b"\n")
         for report in list(self.open):
             self._close(report)
         return tuple(sorted(self.done, key=lambda item: (item.start_line, item.end_line)))
 
-    def _line_before(self, position: int) -> tuple[int, ConsoleLine] | None:
-        if position == 0:
-            return None
-        floor = max(0, position - MAX_LINE_BYTES)
-        begin = max(floor, self.data.rfind(b"\n", floor, position - 1) + 1)
-        number = self.numbers.at(position) - 1
-        return number, parse_line(self.data[begin : position - 1])
+    def _piece(self, first: int, piece: bytes) -> None:
+        """Take whole lines; `first` is the number of the first one."""
+        numbers = LineNumbers(piece, first)
+        candidates = [numbers.at(start) for start in needle_lines(piece, self.rules.needles)]
+        may_be_header = set(candidates)
+        lines = piece.removesuffix(b"\n").split(b"\n")
+        number, end = first, first + len(lines)
+        while number < end:
+            if not self.open and number not in may_be_header:
+                index = bisect_left(candidates, number)
+                number = candidates[index] if index < len(candidates) else end
+                self.previous = parse_line(lines[number - first - 1])
+                continue
+            raw = lines[number - first]
+            line = parse_line(raw)
+            # an escape may stand within a needle
+            self._take(number, line, number in may_be_header or b"\x1b" in raw)
+            self.previous = line
+            number += 1
 
     def _take(self, number: int, line: ConsoleLine, may_be_header: bool) -> None:
-        for stale in [item for item in self.open if number - item.end > item.silence]:
-            self._close(stale)
-        report = self._report_of(line)
+        report = self._report_of(number, line)
         if not may_be_header:
             if report is not None:
                 self._body(number, line, report)
@@ -229,7 +225,9 @@ class _Scanner:
             self._open(new)
             return
         found = self.rules.match(line.text)
-        if found is not None and not (report is not None and report.ends_with(line.text)):
+        if found is not None and (
+            report is None or report.finished or not report.ends_with(line.text)
+        ):
             self._header(number, line, report, found)
         elif report is not None:
             self._body(number, line, report)
@@ -253,12 +251,11 @@ class _Scanner:
         new = _Report(rule, index, match, number, number, line.caller, bool(line.stamp))
         # Nothing but heads so far: the lines of two processors are mixed, and stay so.
         new.corrupted = report is not None and report.corrupted and report.head and rule.trace
-        if self.previous is not None and self.previous[0] == number - 1:
-            before = self.previous[1]
-            if _SEPARATOR.match(before.text) and before.caller == line.caller:
-                new.start = number - 1
+        if self.previous.caller == line.caller and _SEPARATOR.match(self.previous.text):
+            new.start = number - 1
         self._open(new)
-        new.finished = rule.end.match(line.text) is not None
+        if rule.end.match(line.text) is not None:
+            new.finish()
 
     def _joins(self, report: _Report, index: int, rule: Rule) -> bool:
         if report.rule is None:
@@ -275,9 +272,8 @@ class _Scanner:
             return
         if report.ends_with(text):
             self._extend(report, number, line)
-            report.finished = True
-            return
-        if self.rules.body.match(text):
+            report.finish()
+        elif self.rules.body.match(text):
             self._extend(report, number, line)
         elif report.awaits_message(line):
             report.message = text
@@ -285,7 +281,10 @@ class _Scanner:
         else:
             report.seen += 1
             report.foreign += 1
-        if report.foreign > report.patience or report.seen > self.rules.max_lines:
+            if report.foreign > report.patience:
+                self._close(report)
+                return
+        if report.seen > self.rules.max_lines:
             self._close(report)
 
     def _extend(self, report: _Report, number: int, line: ConsoleLine) -> None:
@@ -294,16 +293,23 @@ class _Scanner:
         report.foreign = 0
         if "\ufffd" in line.text or "\0" in line.text:
             report.corrupted = True
-        if _HEAD_ENDS.match(line.text) or report.seen > _HEAD_LINES:
+        if report.head and (report.seen > _HEAD_LINES or _HEAD_ENDS.match(line.text)):
             report.head = False
         if not report.finished:
             report.trace.feed(line.text)
 
-    def _report_of(self, line: ConsoleLine) -> _Report | None:
+    def _report_of(self, number: int, line: ConsoleLine) -> _Report | None:
         """The open report that a line may belong to."""
-        for report in reversed(self.open):
-            if report.caller == line.caller:
-                return report
+        latest = stale = None
+        for report in self.open:
+            if number - report.end > report.silence:
+                stale = report
+            elif report.caller == line.caller:
+                latest = report
+        if stale is not None:
+            self._close(stale)  # the next one with the next line
+        if latest is not None:
+            return latest
         if self.open and not self.open[-1].caller and self.open[-1].seen == 1:
             # The head came through early_printk, which knows no callers.
             self.open[-1].caller = line.caller

@@ -56,7 +56,7 @@ class RuleSet:
     skip_segment: re.Pattern[str]  # a trace that holds such a function is not the guilty one
     max_lines: int
     needles: tuple[bytes, ...]
-    any_header: re.Pattern[str]  # all headers in one, so that most lines are passed over at once
+    any_header: re.Pattern[str]  # all headers in one; its last group, "r12", tells the rule
 
     def rule(self, kind: str) -> Rule | None:
         """The first rule of a kind."""
@@ -64,13 +64,12 @@ class RuleSet:
 
     def match(self, text: str) -> tuple[int, re.Match[str]] | None:
         """The first rule (index) whose header is at the start of `text`."""
-        if self.any_header.match(text) is None:
+        found = self.any_header.match(text)
+        if found is None or self.innocent.search(text):
             return None
-        for index, rule in enumerate(self.rules):
-            match = rule.header.match(text)
-            if match is not None:
-                return None if self.innocent.search(text) else (index, match)
-        return None
+        index = int((found.lastgroup or "")[1:])
+        match = self.rules[index].header.match(text)
+        return None if match is None else (index, match)
 
 
 def load_rules(toml_text: str, name: str = "configs/splat_rules.toml") -> RuleSet:
@@ -103,8 +102,9 @@ def load_rules(toml_text: str, name: str = "configs/splat_rules.toml") -> RuleSe
 
 
 def _any(headers: Sequence[re.Pattern[str]]) -> re.Pattern[str]:
-    """One expression for all, without names: two headers may use the same."""
-    return re.compile("|".join(f"(?:{_NAMED.sub('(?:', one.pattern)})" for one in headers))
+    """One expression for all, without their own names: two headers may use the same."""
+    parts = (_NAMED.sub("(?:", one.pattern) for one in headers)
+    return re.compile("|".join(f"(?:{part})(?P<r{index}>)" for index, part in enumerate(parts)))
 
 
 def _shortest(needles: set[bytes]) -> tuple[bytes, ...]:

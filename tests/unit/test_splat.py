@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,10 @@ def _terminal_contexts(data: bytes) -> bytes:
     return data.replace(b"\n", b"\x1b]3008;start=41ac9b;user=root\x1b\\\n")
 
 
+def _levels_only(data: bytes) -> bytes:
+    return re.sub(rb"(?m)^\[ *\d+\.\d{6}\] ?", b"<4>", data)
+
+
 def _wall_clock(data: bytes) -> bytes:
     return _STAMP.sub(b"[Sun Nov 22 17:33:33 2026]", data)
 
@@ -125,7 +130,7 @@ CLOTHES = [
 PLAIN = [log for log in LOGS if not re.search("caller-ids|lookalikes|mid-line", log.stem)]
 
 
-@pytest.mark.parametrize("clothe", [*CLOTHES, _caller_ids, _no_stamps])
+@pytest.mark.parametrize("clothe", [*CLOTHES, _caller_ids, _no_stamps, _levels_only])
 @pytest.mark.parametrize(
     "stem", ["null-write", "warn-message", "bug", "hung-task", "rcu-stall", "gpf-panic", "oom"]
 )
@@ -221,6 +226,17 @@ def test_a_panic_of_a_watchdog_is_that_of_its_report(
     assert [splat.frame for splat in find_splats(report + end, RULES)] == ["tdi_map"] * 2
     quiet = b"[    2.000000] eth0: link is up\n" * 1000
     assert find_splats(report + quiet + end, RULES)[1].frame == "", "another story"
+
+
+@pytest.mark.parametrize("at", range(0, 2200, 100))
+def test_a_report_that_two_pieces_share(at: int) -> None:
+    """A log is taken in pieces of 256 KiB; here one ends `at` bytes into the log of a report."""
+    data = (DATA / "kasan.log").read_bytes()
+    before = b"quiet\n".rjust((1 << 18) - at, b".")
+    (alone,) = find_splats(data, RULES)
+    (splat,) = find_splats(before + data, RULES)
+    lines = (alone.start_line + 1, alone.end_line + 1)
+    assert splat == replace(alone, start_line=lines[0], end_line=lines[1])
 
 
 def test_trace_keeps_what_the_kernel_printed() -> None:

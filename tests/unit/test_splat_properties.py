@@ -86,6 +86,7 @@ def _seconds(data: bytes) -> float:
 
 BOOT = (DATA / "innocent-boot.log").read_bytes()
 OOPS = (DATA / "null-write.log").read_bytes()
+KASAN = (DATA / "kasan.log").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,7 @@ OOPS = (DATA / "null-write.log").read_bytes()
     [
         BOOT * 10,
         BOOT * 2 + OOPS,
+        KASAN * 40,
         b"BUG: KASAN: use-after-free in foo+0x1/0x2\n" * 250,
         b"------------[ cut here ]------------\n" * 400,
         b"WARNING: BUG: DMA-API: " * 6000,  # one endless line
@@ -107,8 +109,8 @@ OOPS = (DATA / "null-write.log").read_bytes()
         (b"------------[ cut here ]------------\n" + b"a" * 4000 + b"\n") * 3,
     ],
     ids=[
-        "boot", "mixed", "headers", "cut-here", "one-line", "callers", "brackets", "escapes",
-        "returns", "stamps", "word", "long-title", "long-lines", "long-messages",
+        "boot", "mixed", "kasan", "headers", "cut-here", "one-line", "callers", "brackets",
+        "escapes", "returns", "stamps", "word", "long-title", "long-lines", "long-messages",
     ],
 )  # fmt: skip
 def test_time_is_linear(unit: bytes) -> None:
