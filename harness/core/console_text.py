@@ -31,6 +31,10 @@ _PREFIX = re.compile(
     rf"(?:<\d{{1,3}}>)?(?:{_SYSLOG})?(?P<stamp>{_STAMP}|{_WALL_CLOCK}|{_ISO})?(?:{_CALLER}|{_JOURNAL})?"
     r"(?(stamp) ?|(?(caller) ?))"  # a further space is the message's own
 )
+_KMSG = re.compile(  # Documentation/ABI/testing/dev-kmsg: what is not printable is escaped
+    r"\d{1,3},\d{1,20},(?P<time_us>\d{1,20}),[-c](?:,caller=(?P<caller>[CT]\d{1,9}))?(?:,[^;]{0,64})?;"
+)
+_ESCAPED = re.compile(r"(?:\\x[0-9a-f]{2})+")
 _INNER_PREFIX = re.compile(rf"(?P<stamp>{_STAMP})(?:{_CALLER})?(?: |$)")
 _BANNER = re.compile(rb"Linux version \d+\.")
 
@@ -56,6 +60,10 @@ def parse_line(raw: bytes) -> ConsoleLine:
     if match is None:  # every part of the prefix is optional
         return ConsoleLine(text, "", "")
     stamp, caller = match.groups("")
+    if not stamp and text[:1].isdigit():
+        record = _KMSG.match(text)
+        if record is not None:
+            return _kmsg_line(record)
     if not stamp and "[" in text and not text.startswith("#"):
         # "dd: out of memor[    1.762134] BUG: ...": userspace had not ended its line. A KTAP
         # diagnostic that quotes a log keeps its "#", and is not the kernel speaking.
@@ -64,6 +72,17 @@ def parse_line(raw: bytes) -> ConsoleLine:
             match = inner
             stamp, caller = match.groups("")
     return ConsoleLine(text[match.end() :], stamp, caller)
+
+
+def _kmsg_line(record: re.Match[str]) -> ConsoleLine:
+    time_us = int(record["time_us"])
+    stamp = f"[{time_us // 1_000_000:5}.{time_us % 1_000_000:06}]"
+    text = _ESCAPED.sub(_unescaped, record.string[record.end() :]).lstrip("\n")
+    return ConsoleLine(text, stamp, record["caller"] or "")
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return bytes.fromhex(match[0].replace("\\x", "")).decode("utf-8", "replace")
 
 
 def line_bounds(data: bytes, start: int) -> tuple[int, int]:

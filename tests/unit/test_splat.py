@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from harness.core.call_trace import decode
+from harness.core.console_text import ConsoleLine, parse_line
 from harness.core.splat import excerpts, find_splats, fingerprint, load_rules, normalise, to_json
 from harness.errors import UserError
 from harness.model.results import Splat
@@ -118,19 +119,36 @@ def _levels_only(data: bytes) -> bytes:
     return re.sub(rb"(?m)^\[ *\d+\.\d{6}\] ?", b"<4>", data)
 
 
+def _kmsg(data: bytes) -> bytes:
+    """/dev/kmsg: what is not printable is escaped, a device follows on lines of its own."""
+
+    def record(match: re.Match[bytes]) -> bytes:
+        text = match[3].rstrip(b"\r").replace(b"\\", rb"\x5c").replace(b"\t", rb"\x09")
+        time_us = int(match[1]) * 1_000_000 + int(match[2])
+        return b"4,77,%d,-;%s\n SUBSYSTEM=pci\n DEVICE=+pci:0000:00:05.0" % (time_us, text)
+
+    return re.sub(rb"(?m)^\[ *(\d+)\.(\d{6})\] ?(.*)$", record, data)
+
+
+def _kmsg_caller_ids(data: bytes) -> bytes:
+    return _kmsg(data).replace(b",-;", b",-,caller=T123;")
+
+
 def _wall_clock(data: bytes) -> bytes:
     return _STAMP.sub(b"[Sun Nov 22 17:33:33 2026]", data)
 
 
 CLOTHES = [
     _carriage_returns, _syslog, _journal, _levels, _short_caller_ids, _wall_clock,
-    _dmesg_caller_ids, _journal_monotonic, _dmesg_iso, _terminal_contexts,
+    _dmesg_caller_ids, _journal_monotonic, _dmesg_iso, _terminal_contexts, _kmsg,
 ]  # fmt: skip
 # Not those whose time stamps are the point.
 PLAIN = [log for log in LOGS if not re.search("caller-ids|lookalikes|mid-line", log.stem)]
 
 
-@pytest.mark.parametrize("clothe", [*CLOTHES, _caller_ids, _no_stamps, _levels_only])
+@pytest.mark.parametrize(
+    "clothe", [*CLOTHES, _caller_ids, _kmsg_caller_ids, _no_stamps, _levels_only]
+)
 @pytest.mark.parametrize(
     "stem", ["null-write", "warn-message", "bug", "hung-task", "rcu-stall", "gpf-panic", "oom"]
 )
@@ -226,6 +244,16 @@ def test_a_panic_of_a_watchdog_is_that_of_its_report(
     assert [splat.frame for splat in find_splats(report + end, RULES)] == ["tdi_map"] * 2
     quiet = b"[    2.000000] eth0: link is up\n" * 1000
     assert find_splats(report + quiet + end, RULES)[1].frame == "", "another story"
+
+
+def test_records_of_dev_kmsg() -> None:
+    line = parse_line(rb"6,1234,5060708,-,caller=T12;\x0aname \xc3\xa4\x0aof \x5c two")
+    assert line == ConsoleLine("name ä\nof \\ two", "[    5.060708]", "T12")
+    assert parse_line(b"3,1,0,c;Linux version 7") == ConsoleLine(
+        "Linux version 7", "[    0.000000]", ""
+    )
+    for text in ("1,2,3;x", "6,1234,5060708;x", "1,2,3,-", "1,2,3,-no;x"):
+        assert parse_line(text.encode()) == ConsoleLine(text, "", "")
 
 
 @pytest.mark.parametrize("at", range(0, 2200, 100))
