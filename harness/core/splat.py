@@ -36,6 +36,7 @@ _MAX_TITLE_INPUT = 512  # the patterns of normalise() are quadratic in one long 
 _HEAD_LINES = 12
 _CUT_HERE = re.compile(r"^-+\[ cut here \]-+")
 _SEPARATOR = re.compile(r"^={10,}$")
+_PROMPT = re.compile(r"[^#$>]{0,80}[#$>] ")
 _HEAD_ENDS = re.compile(r"^(?:CPU: |Call [Tt]race:|Modules linked in|RIP: )")
 _CUT_HERE_PATIENCE = 20
 _NEAR = 200  # lines from a report to the panic that it ends in
@@ -173,6 +174,7 @@ class _Scanner:
         self.open: list[_Report] = []  # most recently opened last
         self.done: list[Splat] = []
         self.previous = ConsoleLine("", "", "")  # line before the present one
+        self.glued: ConsoleLine | None = None  # header that the previous line had behind a prompt
         self.last_fatal = ("", 0)  # frame and last line, for a panic that names nobody
 
     def run(self, data: bytes) -> tuple[Splat, ...]:
@@ -192,7 +194,7 @@ class _Scanner:
         lines = piece.removesuffix(b"\n").split(b"\n")
         number, end = first, first + len(lines)
         while number < end:
-            if not self.open and number not in may_be_header:
+            if not self.open and self.glued is None and number not in may_be_header:
                 index = bisect_left(candidates, number)
                 number = candidates[index] if index < len(candidates) else end
                 self.previous = parse_line(lines[number - first - 1])
@@ -205,6 +207,10 @@ class _Scanner:
             number += 1
 
     def _take(self, number: int, line: ConsoleLine, may_be_header: bool) -> None:
+        if self.glued is not None:
+            glued, self.glued = self.glued, None
+            if self._continues(glued, line):
+                self._take(number - 1, glued, True)
         report = self._report_of(number, line)
         if not may_be_header:
             if report is not None:
@@ -229,8 +235,24 @@ class _Scanner:
             report is None or report.finished or not report.ends_with(line.text)
         ):
             self._header(number, line, report, found)
-        elif report is not None:
+            return
+        if found is None and not line.stamp:
+            self.glued = self._behind_prompt(line.text)
+        if report is not None:
             self._body(number, line, report)
+
+    def _behind_prompt(self, text: str) -> ConsoleLine | None:
+        """The header in "root@guest:~# BUG: ...", or in what a test quotes: what follows tells."""
+        prompt = _PROMPT.match(text)
+        if prompt is None:
+            return None
+        line = parse_line(text[prompt.end() :].encode())
+        return line if self.rules.match(line.text) is not None else None
+
+    def _continues(self, glued: ConsoleLine, line: ConsoleLine) -> bool:
+        """Whether the kernel goes on in the next line: nobody quotes only a first one like that."""
+        same_source = bool(line.stamp) == bool(glued.stamp) and line.caller == glued.caller
+        return same_source and self.rules.continues.match(line.text) is not None
 
     def _header(
         self,

@@ -51,6 +51,7 @@ class RuleSet:
     rules: tuple[Rule, ...]
     innocent: re.Pattern[str]
     body: re.Pattern[str]  # lines that belong to a report
+    continues: re.Pattern[str]  # lines that show that a header behind a prompt is one
     tail: re.Pattern[str]  # lines that may follow the end of a report
     skip_frame: re.Pattern[str]
     skip_segment: re.Pattern[str]  # a trace that holds such a function is not the guilty one
@@ -92,6 +93,7 @@ def load_rules(toml_text: str, name: str = "configs/splat_rules.toml") -> RuleSe
         rules=rules,
         innocent=_alternation(lines, "innocent", name),
         body=_alternation(lines, "body", name),
+        continues=_alternation(lines, "continues", name),
         tail=_alternation(lines, "tail", name),
         skip_frame=_names(frames, "skip", name),
         skip_segment=_names(frames, "skip_segment", name),

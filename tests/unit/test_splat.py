@@ -246,6 +246,31 @@ def test_a_panic_of_a_watchdog_is_that_of_its_report(
     assert find_splats(report + quiet + end, RULES)[1].frame == "", "another story"
 
 
+BEHIND_PROMPT = [
+    "panic-sysrq", "panic-no-root", "gpf-panic", "null-write", "page-fault", "stack-overflow",
+    "hung-task", "rcu-stall", "soft-lockup-panic", "sleeping-in-atomic", "divide-error", "kasan",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("clothe", [lambda data: data, _no_stamps, _caller_ids])
+@pytest.mark.parametrize("prompt", [b"# ", b"root@vm:~# ", b"[root@vm ~]# ", b"/ # ", b"$ "])
+@pytest.mark.parametrize("stem", BEHIND_PROMPT)
+def test_a_header_behind_a_shell_prompt(
+    stem: str, prompt: bytes, clothe: Callable[[bytes], bytes]
+) -> None:
+    """What a test quotes behind "# " is followed by more quotes, or by its result."""
+    data = clothe((DATA / f"{stem}.log").read_bytes())
+    splats = find_splats(data, RULES)
+    lines = data.split(b"\n")
+    first = splats[0].start_line - 1
+    glued = [*lines[:first], prompt + lines[first], *lines[first + 1 :]]
+    assert _identity(b"\n".join(glued)) == _identity(data)
+    if prompt == b"# ":
+        assert find_splats(b"\n".join(prompt + line for line in lines), RULES) == ()
+        for after in (b"ok 1 the text is found", b"[   99.000000] eth0: link is up", b""):
+            assert find_splats(b"\n".join([prompt + lines[first], after]), RULES) == ()
+
+
 def test_records_of_dev_kmsg() -> None:
     line = parse_line(rb"6,1234,5060708,-,caller=T12;\x0aname \xc3\xa4\x0aof \x5c two")
     assert line == ConsoleLine("name ä\nof \\ two", "[    5.060708]", "T12")
