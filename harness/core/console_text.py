@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 # Nothing after this many bytes of a line is looked at: the kernel's own limit is about 1 KiB.
 MAX_LINE_BYTES = 4096
@@ -36,7 +37,8 @@ _KMSG = re.compile(  # Documentation/ABI/testing/dev-kmsg: what is not printable
 )
 _ESCAPED = re.compile(r"(?:\\x[0-9a-f]{2})+")
 _INNER_PREFIX = re.compile(rf"(?P<stamp>{_STAMP})(?:{_CALLER})?(?: |$)")
-_BANNER = re.compile(rb"Linux version \d+\.")
+_BANNER = re.compile(r"Linux version \d+\.")
+_SINCE_BOOT = re.compile(r"\[ *(\d+)\.(\d{6})\]\Z")
 
 
 @dataclass(slots=True)  # not frozen: that would be a quarter of the time that parse_line() takes
@@ -148,17 +150,24 @@ def boots(data: bytes) -> tuple[int, ...]:
     """Offsets of the lines with a kernel banner, one per boot of this console.
 
     A `dmesg` printed on the console repeats the banner of its own boot; its first stamped lines are
-    the same to the microsecond, so it is told apart and left out. So is one without a time stamp
-    (/proc/version) after one with.
+    the same to the microsecond, so it is told apart and left out. So is its head alone (`dmesg |
+    head`, where all times may be zero), when the next line that is not repeated goes on with the
+    time from before: after a boot it begins anew. When no such line follows, it counts as a boot.
+    Left out is also a banner without a time stamp (/proc/version) after one with.
     """
     found: list[int] = []
     seen: list[tuple[str, ...]] = []
+    time_us = 0  # of the last line that was not repeated
     for start in _banner_lines(data):
         stamps = _first_stamps(data, start)
+        time_us = max(time_us, _time_before(data, start)) if found else 0
         if len(stamps) >= 3 and stamps in seen:
+            continue
+        if time_us and _time_goes_on(data, found[-1], start, time_us):
             continue
         found.append(start)
         seen.append(stamps)
+        time_us = 0
     return tuple(found)
 
 
@@ -167,23 +176,58 @@ def _banner_lines(data: bytes) -> Iterator[int]:
     for start in needle_lines(data, (b"Linux version ",)):
         begin, end = line_bounds(data, start)
         line = parse_line(data[begin:end])
-        if _BANNER.match(line.text.encode("utf-8", "replace")) and (line.stamp or not stamped):
+        if _BANNER.match(line.text) and (line.stamp or not stamped):
             stamped = bool(line.stamp)
             yield begin
 
 
-def _first_stamps(data: bytes, start: int, wanted: int = 5) -> tuple[str, ...]:
-    """The first lines of a boot that carry a time other than zero."""
-    stamps: list[str] = []
+def _stamped_lines(data: bytes, start: int) -> Iterator[ConsoleLine]:
+    """Of the next 300 lines those with a time stamp."""
     for _ in range(300):
-        if start >= len(data) or len(stamps) >= wanted:
-            break
+        if start >= len(data):
+            return
         begin, end = line_bounds(data, start)
         line = parse_line(data[begin:end])
-        if line.stamp and not line.stamp.endswith(" 0.000000]"):
-            stamps.append(line.stamp + line.text)
+        if line.stamp:
+            yield line
         start = end + 1
-    return tuple(stamps)
+
+
+def _first_stamps(data: bytes, start: int) -> tuple[str, ...]:
+    """The first lines of a boot that carry a time other than zero."""
+    lines = _stamped_lines(data, start)
+    timed = (line.stamp + line.text for line in lines if not line.stamp.endswith(" 0.000000]"))
+    return tuple(islice(timed, 5))
+
+
+def _time_before(data: bytes, start: int) -> int:
+    """The time in microseconds of the last line with a stamp, of the 300 before `start`; or 0."""
+    for _ in range(300):
+        if start <= 0:
+            break
+        begin = data.rfind(b"\n", 0, start - 1) + 1
+        line = parse_line(data[begin : start - 1])
+        if line.stamp:
+            return _time_us(line.stamp)
+        start = begin
+    return 0
+
+
+def _time_goes_on(data: bytes, boot: int, start: int, time_us: int) -> bool:
+    """Whether lines of `boot` follow a banner, and then one whose time is not before time_us."""
+    repeated = _stamped_lines(data, boot)
+    for line in _stamped_lines(data, start):
+        if _BANNER.match(line.text):
+            repeated = _stamped_lines(data, boot)
+        if next(repeated, None) != line:
+            return _time_us(line.stamp) >= time_us
+    return False
+
+
+def _time_us(stamp: str) -> int:
+    """Of a stamp that counts from boot; else 0."""
+    match = _SINCE_BOOT.match(stamp)
+    return int(match[1] + match[2]) if match is not None else 0
 
 
 def boot_at(starts: tuple[int, ...], offset: int) -> int:

@@ -198,6 +198,27 @@ def test_dmesg_on_the_console_is_no_reboot() -> None:
     assert end(data, ssh=True).end is MachineEnd.ALIVE
 
 
+HEAD = b"".join(
+    b"[    0.000000] %s\n" % text
+    for text in (b"Linux version 7.3.4-tdisp (tdisp@harness) #1 SMP", b"Command line: a", b"e820")
+)
+BOOT = HEAD + b"[    0.003211] tsc: Detected\n[    1.118439] Run /init\nguest login: root\n# "
+
+
+@pytest.mark.parametrize("head", [HEAD[:64], HEAD, BOOT[: BOOT.index(b"[    1.118439]")]])
+def test_the_head_of_dmesg_on_the_console_is_no_reboot(head: bytes) -> None:
+    """Time goes on after it; after a boot it begins anew."""
+    assert head.endswith(b"\n")
+    shown = BOOT + b"dmesg | head\n" + head
+    later = b"# dmesg: cut\n[   45.100000] eth0: link is up\n"
+    assert len(boots(shown + later)) == 1
+    assert len(boots(shown + b"# dmesg | head\n" + head + later)) == 1, "twice"
+    assert len(boots(shown + later + BOOT)) == 2, "then a boot"
+    assert len(boots(BOOT + b"[    9.000000] reboot: Restarting system\nSeaBIOS\n" + BOOT)) == 2
+    assert len(boots(shown)) == 2, "nothing says that time went on"
+    assert len(boots((head + b"SeaBIOS\n") * 3)) == 3, "a kernel that does not get far"
+
+
 def test_two_real_boots_are_two() -> None:
     assert len(boots(log("panic-then-reboot"))) == 2
 
