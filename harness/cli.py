@@ -373,7 +373,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse(arguments)
         with _termination_as_interrupt():
-            return _verbs()[options.verb](options, arguments)
+            code = _verbs()[options.verb](options, arguments)
+        sys.stdout.flush()  # here, where it can be told that nobody reads it
+        return code
     except HarnessError as exc:
         print(f"error: {exc.render()}", file=sys.stderr)
         return exc.exit_code
@@ -383,7 +385,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
+        return 128 + signal.SIGPIPE
     except Exception:
         # Python would end with 1, which says that a test failed
         traceback.print_exc()

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,3 +94,16 @@ def test_files_of_every_sort(
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["parse", "log", str(tmp_path / "none")]) == 64
     assert "No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lines", [1, 20_000])
+def test_a_reader_that_went_away_is_no_error(tmp_path: Path, lines: int) -> None:
+    """`| head`: quiet, with the exit code of a program that SIGPIPE ended."""
+    log = tmp_path / "console.log"
+    log.write_bytes(b"WARNING: a.c:1 at foo+0x1/0x2, CPU#1: a/12\n" * lines)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "harness", "parse", "log", str(log)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
