@@ -21,7 +21,7 @@ from harness.adapters.store import ArtifactStore
 from harness.core.known import expired_notes
 from harness.core.pins import PinBook
 from harness.core.plan import all_cells, choose_tests, first_cell
-from harness.core.select import parse_expression
+from harness.core.select import Expression, parse_expression
 from harness.core.splat_rules import load_rules
 from harness.errors import (
     DamagedSourceError,
@@ -62,6 +62,7 @@ class MainJob:
         self._clock = lambda: clock() - begin
         self.rules = load_rules((layout.CONFIGS / "splat_rules.toml").read_text())
         self._expression = parse_expression(options.expression) if options.expression else None
+        names_nothing_at_all(options.plan, options.expression, self._expression)
         run_dir = make_run_directory(options.runs_dir, options.plan.name, self._started)
         first = self._first(run_dir.name)
         self.recorder = Recorder(
@@ -312,6 +313,16 @@ class MainJob:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)
+
+
+def names_nothing_at_all(plan: Plan, text: str, expression: Expression | None) -> None:
+    """UserError when -k fits no test of a plan without patterns: known before the build."""
+    named = [name for one in plan.selections for name in one.tests if not name.startswith("!")]
+    if expression is None or any(set("*?[") & set(name) for name in named):
+        return
+    nothing_built: dict[Role, Sequence[str]] = dict.fromkeys(Role, ())
+    if not choose_tests(plan, nothing_built, expression):
+        raise no_test(plan, nothing_built, text)
 
 
 def no_test(plan: Plan, built: Mapping[Role, Sequence[str]], expression: str) -> UserError:

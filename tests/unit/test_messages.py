@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from harness import cli, layout
 from harness.core.plan import parse_plan
+from harness.core.select import parse_expression
 from harness.errors import UserError
 from harness.model.kernel import Role
 from harness.report import json_report
-from harness.stages.run import no_test
+from harness.stages.run import names_nothing_at_all, no_test
 from tests.unit import report_samples
 
 
@@ -95,6 +97,21 @@ def test_a_file_that_is_not_there_is_named_once(
     text = said(capsys, *words, "--runs-dir", str(tmp_path))
     assert "No such file or directory" in text
     assert "Errno" not in text
+
+
+@pytest.mark.parametrize(
+    ("expression", "complaint"),
+    [("nosuch", "selects no test"), ("dma and", "cannot be read"), ("races", "")],
+)
+def test_a_bad_k_is_told_before_anything_is_built(expression: str, complaint: str) -> None:
+    text = 'title = "t"\ntopology = "solo"\n'
+    text += '[[tests]]\nrole = "guest"\ncollection = "tsm"\ntests = ["{}"]\n'
+    plan = parse_plan(text.format("races"), "p.toml", "p")
+    expected = pytest.raises(UserError, match=complaint) if complaint else nullcontext()
+    with expected:
+        names_nothing_at_all(plan, expression, parse_expression(expression))
+    pattern = parse_plan(text.format("r*"), "p.toml", "p")
+    names_nothing_at_all(pattern, "nosuch", parse_expression("nosuch"))  # known when it is built
 
 
 def test_no_test_is_chosen_names_those_of_the_plan() -> None:
