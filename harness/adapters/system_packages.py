@@ -99,7 +99,8 @@ def _download_size(packages: Sequence[str]) -> str:
     argv = ["apt-get", "install", "--print-uris", "-qq", "--no-install-recommends", *packages]
     said = process.run(argv, env={"LC_ALL": "C.UTF-8"}, check=False, timeout_s=60).out
     sizes = re.findall(r"^'[^']*' \S+ (\d+) ", said, re.MULTILINE)
-    return f" ({sum(map(int, sizes)) / 1e6:.0f} MB to download)" if sizes else ""
+    mb = sum(map(int, sizes)) / 1e6
+    return f" ({mb:.{0 if mb >= 10 else 1}f} MB to download)" if sizes else ""
 
 
 def _sudo_works() -> bool:

@@ -56,11 +56,14 @@ def nobody(programs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return programs
 
 
-def test_what_is_missing_is_installed_and_said_before(programs: Path) -> None:
+@pytest.mark.parametrize(("size", "said"), [("12345678", "12"), ("234567", "0.2")])
+def test_what_is_missing_is_installed_and_said_before(programs: Path, size: str, said: str) -> None:
     (programs / "lists").touch()
+    program(programs, "apt-get", APT_GET.replace("12345678", size))
     progress = RecordedProgress()
     ensure(WANTED, progress)
-    assert progress.said == [f"installing missing system packages (12 MB to download): {BY_HAND}"]
+    want = f"installing missing system packages ({said} MB to download): {BY_HAND}"
+    assert progress.said == [want]
     # another apt may be at work, that of a second run or of a machine that updates itself
     (asked,) = (programs / "asked").read_text().splitlines()[1:]
     assert asked == f"{BY_HAND.partition(' ')[2]} -o DPkg::Lock::Timeout=300"
