@@ -87,7 +87,7 @@ class NestedMachine(VmMachine):
         self._there = self._copied()
 
     def gone(self) -> bool:
-        if not self._started or self._dead or self.host.gone():
+        if not self._started or self._dead or self.host.down():
             return True
         if self._qmp is not None and self._qmp.ended():
             # QEMU ended, or only the connection to its machine did
@@ -96,7 +96,7 @@ class NestedMachine(VmMachine):
 
     def _settle(self) -> None:
         # what the console said last is still under way
-        time.sleep(_SETTLE_S if not self.host.gone() else 0.0)
+        time.sleep(_SETTLE_S if not self.host.down() else 0.0)
 
     def close(self) -> None:
         self._closed.set()
@@ -240,10 +240,10 @@ class NestedMachine(VmMachine):
         started, self._started = self._started, False
         if self._qmp is not None:
             self._qmp.close()
-        if started and not self.host.gone():
+        if started and not self.host.down():
             self._end_qemu()
         if self._stream is not None:
-            self._stream.close(settle_s=0.0 if self.host.gone() else _SETTLE_S)
+            self._stream.close(settle_s=0.0 if self.host.down() else _SETTLE_S)
 
     def _end_qemu(self) -> None:
         # the directory goes last: tail must be able to read the console to its end

@@ -19,10 +19,12 @@ from harness.core.machine_end import EndReport, classify_end
 from harness.core.splat_rules import load_rules
 from harness.errors import KernelError, MachineError
 from harness.machines.lab import LabMachine
+from harness.machines.nested import NestedMachine
 from harness.machines.remote import READY, RemoteMachine
+from harness.machines.vm import QemuSetup
 from harness.model.kernel import KernelBuild, Role
 from harness.model.lab import LabSpec, LabSsh
-from harness.model.machine import BootFailure, MachineEnd
+from harness.model.machine import Accel, BootFailure, MachineEnd, QemuInstall, VmSpec
 from tests.integration.loopback_sshd import LoopbackSshd
 
 RULES = load_rules((Path(__file__).parents[2] / "configs" / "splat_rules.toml").read_text())
@@ -102,6 +104,20 @@ def build(tmp_path: Path) -> KernelBuild:
         build_s=1.0,
         config_hash="c",
     )
+
+
+def test_a_guest_on_a_host_machine_that_stands_still_in_a_panic_is_gone(
+    machine: LoopbackMachine, tmp_path: Path
+) -> None:
+    """Nobody waits for what it does not answer any more."""
+    install = QemuInstall(("qemu",), (), "11.1.3", "system")
+    setup = QemuSetup(install, Accel("tcg", ""), tmp_path, tmp_path / "key", "", RULES)
+    spec = VmSpec("guest", Role.GUEST, 512, 1, "bzImage", "", "", "root.img")
+    guest = NestedMachine(spec, setup, machine)
+    guest._started = True
+    assert not guest.gone()
+    say(machine, PANIC)
+    assert guest.gone()
 
 
 def test_check_tells_command_status_and_output(machine: LoopbackMachine) -> None:
