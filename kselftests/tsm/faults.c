@@ -127,14 +127,18 @@ TEST_F(trusted, error_unbind)
 /* To where all devices are suspended, and back at once */
 static int suspend_devices(void)
 {
-	int rc = write_text(PM_TEST, "platform");
+	char delay[16];
+	int rc = read_text(PM_TEST_DELAY, delay, sizeof(delay));
 
 	if (!rc)
 		rc = write_text(PM_TEST_DELAY, "0");
+	if (rc)
+		return rc;
+	rc = write_text(PM_TEST, "platform");
 	if (!rc)
 		rc = write_text("/sys/power/state", "freeze");
 	write_text(PM_TEST, "none");
-	return rc;
+	return write_text(PM_TEST_DELAY, delay) ?: rc;
 }
 
 /* Who knows what became of the device meanwhile */

@@ -72,16 +72,18 @@ void race(struct side *sides, int n)
 		pthread_join(sides[i].thread, NULL);
 }
 
-/* The TSM may go and come back meanwhile, also under another name */
+/*
+ * Unlocked whatever became of it. The TSM may go and come back meanwhile, also
+ * under another name.
+ */
 int step_lock_accept_unlock(struct side *s)
 {
-	int rc = tdi_lock(s->m, s->t);
+	int rc = tdi_lock(s->m, s->t), unlocked;
 
 	if (!rc)
 		rc = tdi_accept(s->t);
-	/* Whatever became of it */
-	tdi_unlock(s->m, s->t);
-	return rc;
+	unlocked = tdi_unlock(s->m, s->t);
+	return rc ?: unlocked;
 }
 
 /* Unlocked in any case: else, once a driver was in the way, it is locked for good */

@@ -58,7 +58,7 @@ int step_map_unmap(struct side *s);
 /* No error that cannot be, and all sides got through as often as they have to */
 #define test_race(sides)                                                      \
 	do {                                                                  \
-		long _splats = kernel_splats();                             \
+		long _splats = kernel_splats();                               \
 		unsigned int _i;                                              \
 		race(sides, ARRAY_SIZE(sides));                               \
 		for (_i = 0; _i < ARRAY_SIZE(sides); _i++) {                  \
@@ -68,7 +68,7 @@ int step_map_unmap(struct side *s);
 			EXPECT_LT(0, (sides)[_i].done + (sides)[_i].refused); \
 			EXPECT_LE((sides)[_i].least, (sides)[_i].done);       \
 		}                                                             \
-		EXPECT_EQ(_splats, kernel_splats());                        \
+		EXPECT_EQ(_splats, kernel_splats());                          \
 	} while (0)
 
 /* Whatever the race left: the TDI can be used, untrusted and trusted */
