@@ -6,8 +6,8 @@ A mutant is a patch as `git format-patch` writes it. Its message names the tests
     Caught-by: tsm:dma_matrix.trusted.private model-A
     Caught-by: tsm:races
 
-The words are collection:program, the case after the first dot (it may hold * and ?; left out: any
-failure of the program), and the cell of the plan's matrix (left out: the plan's own settings, or no
+The words are collection:program, the case after a dot (it may hold * and ?; left out: any failure
+of the program), and the cell of the plan's matrix (left out: the plan's own settings, or no
 platform where the plan runs the program without one).
 """
 
@@ -29,7 +29,8 @@ from harness.model.results import Outcome, RunResult, TestResult
 
 _TRAILER = re.compile(r"^Caught-by:(.*)$", re.MULTILINE | re.IGNORECASE)
 _WORDS = re.compile(
-    r"(?P<collection>[\w-]+):(?P<program>[\w-]+)(?:\.(?P<case>\S+))?(?:\s+(?P<cell>model-\S+))?"
+    r"(?P<collection>[\w-]+):(?P<program>[\w-]+(?:\.sh)?)(?:\.(?P<case>\S+))?"
+    r"(?:\s+(?P<cell>model-\S+))?"
 )
 _END_OF_MESSAGE = re.compile(r"^(?:---$|diff --git )", re.MULTILINE)
 _DEAD = (Outcome.CRASH, Outcome.TIMEOUT)

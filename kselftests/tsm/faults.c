@@ -121,11 +121,12 @@ TEST_F(trusted, error_unbind)
 	EXPECT_EQ(splats, kernel_splats());
 }
 
+#define PM_STATE "/sys/power/state"
 #define PM_TEST "/sys/power/pm_test"
 #define PM_TEST_DELAY "/sys/module/suspend/parameters/pm_test_delay"
 
-/* To where all devices are suspended, and back at once */
-static int suspend_devices(void)
+/* To where all devices sleep, before an image is made if it is one, and back at once */
+static int sleep_devices(const char *state)
 {
 	char delay[16];
 	int rc = read_text(PM_TEST_DELAY, delay, sizeof(delay));
@@ -136,22 +137,43 @@ static int suspend_devices(void)
 		return rc;
 	rc = write_text(PM_TEST, "platform");
 	if (!rc)
-		rc = write_text("/sys/power/state", "freeze");
+		rc = write_text(PM_STATE, state);
 	write_text(PM_TEST, "none");
 	return write_text(PM_TEST_DELAY, delay) ?: rc;
 }
 
-/* Who knows what became of the device meanwhile */
-TEST_F(trusted, suspend)
+BOUND_FIXTURE(asleep, NEED_ALL, RUN, "tcb")
+
+FIXTURE_VARIANT(asleep)
+{
+	const char *state;
+	const char *option;
+};
+
+FIXTURE_VARIANT_ADD(asleep, suspend)
+{
+	.state = "freeze", .option = "CONFIG_SUSPEND"
+};
+
+/* All memory is from before, and says that the device is trusted */
+FIXTURE_VARIANT_ADD(asleep, hibernate)
+{
+	.state = "disk", .option = "CONFIG_HIBERNATION"
+};
+
+/* 32: who knows what became of the device meanwhile */
+TEST_F(asleep, trust_is_dropped)
 {
 	struct tdi_test_map map, again;
 	long splats = kernel_splats();
+	char states[TEXT_LEN];
 
-	if (access(PM_TEST, F_OK))
-		SKIP(return, "no " PM_TEST ": CONFIG_SUSPEND, CONFIG_PM_DEBUG");
+	read_text(PM_STATE, states, sizeof(states));
+	if (access(PM_TEST, F_OK) || !strstr(states, variant->state))
+		SKIP(return, "needs CONFIG_PM_DEBUG and %s", variant->option);
 	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
 	test_roundtrip(self->t, &map, TWO_PAGES, T_1);
-	ASSERT_EQ(0, suspend_devices());
+	ASSERT_EQ(0, sleep_devices(variant->state));
 	test_dma_enabled(0, &self->m, self->t);
 	ASSERT_EQ(0, ioctl(self->t->fd, TDI_TEST_SET_MASTER,
 			   TDI_TEST_MASTER_SET));

@@ -6,6 +6,7 @@ set -u
 
 results=${KUNIT_DIR:-/sys/kernel/debug/kunit}
 suites=(device-trust dma_vtom tdisp-emu-page-states tdisp-emu-evidence)
+suites+=(amdv1_fmt_test amdv1_iommu_test)
 
 echo "TAP version 13"
 found=()

@@ -45,16 +45,6 @@ MACHINE_TEARDOWN(probe)
 		test_untouched(&self->m, self->t, UNLOCKED, generation);      \
 	} while (0)
 
-#define test_untrusted_works()                                                \
-	do {                                                                  \
-		struct tdi_test_map _map;                                     \
-		test_private(0, self->t);                                     \
-		test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &_map);        \
-		test_target(&self->m, self->t, &_map, 0, 1, true);            \
-		test_roundtrip(self->t, &_map, TWO_PAGES, TDI_TEST_T_DRIVER); \
-		test_unmap(self->t, &_map);                                   \
-	} while (0)
-
 #define test_trusted_works()                                                  \
 	do {                                                                  \
 		struct tdi_test_map _map;                                     \
@@ -144,7 +134,7 @@ TEST_F(refuse, probe_switch_neg)
 	test_probe(IGNORE | variant->obstacle, 0);
 	test_refused(-EBUSY, generation);
 	ASSERT_EQ(0, tdi_open(self->t));
-	test_untrusted_works();
+	test_untrusted_works(&self->m, self->t);
 }
 
 /* The driver gives up because of it: as if nothing had been */
@@ -205,7 +195,7 @@ TEST_F(probe, probe_switch_adversary)
 	test_probe(IGNORE, 0);
 	test_refused(-EPERM, generation);
 	ASSERT_EQ(0, tdi_open(self->t));
-	test_untrusted_works();
+	test_untrusted_works(&self->m, self->t);
 }
 
 /* 29: trust and DMA are reverted, and the next probe() begins anew */
@@ -225,7 +215,7 @@ TEST_F(probe, probe_defer)
 	ASSERT_EQ(0, probe_mode(&self->m, self->t, 0));
 	tdi_bind(self->t);
 	ASSERT_EQ(0, tdi_open(self->t));
-	test_untrusted_works();
+	test_untrusted_works(&self->m, self->t);
 }
 
 TEST_F(probe, probe_fail)
@@ -239,7 +229,7 @@ TEST_F(probe, probe_fail)
 
 	test_probe(0, 0);
 	ASSERT_EQ(0, tdi_open(self->t));
-	test_untrusted_works();
+	test_untrusted_works(&self->m, self->t);
 }
 
 /* Nobody vouches for this device */
@@ -252,7 +242,7 @@ TEST_F(probe, probe_other_root)
 	test_state(UNLOCKED, &self->m, self->t);
 	test_dma_enabled(0, &self->m, self->t);
 	ASSERT_EQ(0, tdi_open(self->t));
-	test_untrusted_works();
+	test_untrusted_works(&self->m, self->t);
 }
 
 /* 42: measurements that are not those of the policy, or are */
@@ -340,7 +330,7 @@ TEST_F(forged, probe_refuses)
 	test_state(UNLOCKED, &self->m, self->t);
 	test_dma_enabled(0, &self->m, self->t);
 	ASSERT_EQ(0, tdi_open(self->t));
-	test_untrusted_works();
+	test_untrusted_works(&self->m, self->t);
 	test_unbind(self->t);
 
 	/* Good evidence is good again */

@@ -12,6 +12,9 @@
 #define T_1 TDI_TEST_T_1
 #define BIG (1ULL << 20)
 
+/* Many times as long as unmaps wait in a flush queue */
+#define FQ_TIMER_US 200000
+
 MACHINE_FIXTURE(group, NEED_ALL | NEED_VIOMMU)
 
 /* The type that the group has not */
@@ -66,6 +69,72 @@ TEST_F(group, group_type)
 		test_roundtrip(self->t, &map, TWO_PAGES, TDI_TEST_T_DRIVER);
 		test_unmap(self->t, &map);
 	}
+}
+
+/* Both TDIs are in one IOMMU group, to which drivers are bound by hand */
+FIXTURE(shared)
+{
+	struct machine m;
+	struct tdi *t;
+};
+
+FIXTURE_SETUP(shared)
+{
+	char other[TEXT_LEN];
+
+	MACHINE_SETUP(NEED_ALL | NEED_VIOMMU | NEED_TWO | NEED_ACCOUNTING);
+	ASSERT_EQ(0, tdi_reset(&self->m, &self->m.tdi[1]));
+	ASSERT_EQ(0, bus_autoprobe(false));
+	ASSERT_EQ(0, tdi_share_group(self->m.tdi, self->m.n_tdis, true));
+	snprintf(other, sizeof(other), "iommu_group/devices/%s",
+		 self->m.tdi[1].bdf);
+	EXPECT_TRUE(tdi_has(self->t, other));
+}
+
+FIXTURE_TEARDOWN(shared)
+{
+	if (!self->t)
+		return;
+	test_check(&self->m);
+	EXPECT_EQ(0, tdi_reset(&self->m, self->t));
+	EXPECT_EQ(0, tdi_share_group(self->m.tdi, self->m.n_tdis, false));
+	EXPECT_EQ(0, bus_autoprobe(true));
+	machine_close(&self->m);
+}
+
+/* What the other device of the group gets at would change with it */
+TEST_F(shared, private_dma_refused)
+{
+	struct tdi_test_probe probe;
+
+	test_to(&self->m, self->t, RUN, "tcb");
+	ASSERT_EQ(0, probe_mode(&self->m, self->t, 0));
+	test_err_quiet(-EBUSY, &self->m, self->t, tdi_bind(self->t));
+	EXPECT_FALSE(tdi_is_bound(self->t));
+	ASSERT_EQ(0, probe_result(&self->m, self->t, &probe));
+	EXPECT_EQ(0, probe.probes);
+	test_state(RUN, &self->m, self->t);
+	test_dma_enabled(0, &self->m, self->t);
+
+	ASSERT_EQ(0, tdi_trust(self->t, "auto"));
+	test_bind(self->t);
+	test_untrusted_works(&self->m, self->t);
+}
+
+TEST_F(shared, attest_refused)
+{
+	struct tdi_test_probe probe;
+
+	ASSERT_EQ(0, policy_set(&self->m, self->t, false, NULL, 0));
+	ASSERT_EQ(0, probe_mode(&self->m, self->t,
+				TDI_TEST_PROBE_ATTEST | TDI_TEST_PROBE_IGNORE));
+	test_bind(self->t);
+	ASSERT_EQ(0, probe_result(&self->m, self->t, &probe));
+	EXPECT_EQ(-EBUSY, probe.attest);
+	EXPECT_EQ(0, probe.private_inside);
+	test_state(UNLOCKED, &self->m, self->t);
+	test_dma_enabled(0, &self->m, self->t);
+	test_untrusted_works(&self->m, self->t);
 }
 
 /* Trusted. No flush queue, whatever the kernel's default is, and none is left */
@@ -143,6 +212,41 @@ TEST_F(viommu, fq_stale)
 	for (i = 0; i < 8; i++)
 		test_err_dma(NOT_PRESENT, &self->m, self->t, TDI_TEST_READ, T_1,
 			     map[i].addr, PAGE);
+}
+
+/*
+ * 34: the flush that a queue's timer brings is lost, that of the change of trust
+ * is another one. In model A the domain changes with it, which flushes anyway.
+ */
+TEST_F(viommu, fq_drained)
+{
+	struct tdi_test_map map;
+	struct tdi_test_dma dma;
+
+	if (!self->m.rules->t0_walks)
+		SKIP(return, "the domain follows trust in model %s",
+		     self->m.rules->name);
+	ASSERT_EQ(0, tdi_write(self->t, "iommu_group/type", "DMA-FQ"));
+	ASSERT_FALSE(is_strict(self->t));
+	test_map(self->t, TDI_TEST_PHYS, 0, TWO_PAGES, &map);
+	test_roundtrip(self->t, &map, TWO_PAGES, T_1);
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_IOTLB_INVALIDATE,
+				     INJECT_ERROR, RESULT_FAILED, 1000));
+	test_unmap(self->t, &map);
+	usleep(FQ_TIMER_US);
+	ASSERT_EQ(0, platform_inject(&self->m, self->t, CMD_IOTLB_INVALIDATE,
+				     INJECT_CLEAR, 0, 0));
+	ASSERT_EQ(0, tdi_dma_at(self->t, TDI_TEST_READ, T_1, map.addr, PAGE,
+				&dma));
+	ASSERT_EQ(NONE, dma.reason);
+
+	test_unbind(self->t);
+	ASSERT_EQ(0, tdi_unlock(&self->m, self->t));
+	test_to(&self->m, self->t, RUN, "tcb");
+	test_bind(self->t);
+	test_private(1, self->t);
+	test_err_dma(NOT_PRESENT, &self->m, self->t, TDI_TEST_READ, T_1,
+		     map.addr, PAGE);
 }
 
 /* Large enough for large pages in the table */

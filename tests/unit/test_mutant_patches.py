@@ -14,7 +14,11 @@ from harness.core.plan import parse_plan
 from harness.stages.mutants import load
 
 _ROOT = Path(__file__).parents[2]
-_PLANS = {"tests/mutants": "trust", "tests/mutants/freeze": "default"}
+_PLANS = {
+    "tests/mutants": "trust",
+    "tests/mutants/freeze": "default",
+    "tests/mutants/debug": "debug",
+}
 _MUTANTS = [
     (plan, mutant) for directory, plan in _PLANS.items() for mutant in load(_ROOT / directory, "")
 ]
@@ -39,6 +43,10 @@ def test_names_what_exists(plan_name: str, mutant: Mutant) -> None:
     assert plan_for(plan, mutant.caught_by, mutant.name).selections
     assert mutant.subject.startswith("mutant: ")
     for one in mutant.caught_by:
+        if one.program.endswith(".sh"):
+            script = _ROOT / f"kselftests/{one.collection}/{one.program}"
+            assert one.case.split(".")[0] in re.findall(r"[\w-]+", script.read_text()), str(one)
+            continue
         fixture, *_, case = one.case.split(".")
         assert any(
             fnmatchcase(known_fixture, fixture) and fnmatchcase(known_case, case)

@@ -75,10 +75,13 @@ def mutant(*lines: str) -> Mutant:
 
 
 def test_the_message_names_the_tests() -> None:
-    found = mutant("tsm:dma_matrix.trusted.private_page model-A", "tsm:races").caught_by
+    found = mutant(
+        "tsm:dma_matrix.trusted.private_page model-A", "tsm:races", "tsm:kunit.sh.suite.*"
+    ).caught_by
     assert found == (
         CaughtBy("tsm", "dma_matrix", "trusted.private_page", "model-A"),
         CaughtBy("tsm", "races"),
+        CaughtBy("tsm", "kunit.sh", "suite.*"),
     )
     assert str(found[0]) == "tsm:dma_matrix.trusted.private_page model-A"
 

@@ -266,7 +266,8 @@ int tdi_reset(struct machine *m, struct tdi *t)
 	int rc, opcode;
 
 	rc = tdi_unbind(t) ?: probe_mode(m, t, 0);
-	for (opcode = CMD_LOCK; !rc && opcode <= CMD_DISABLE_DMA; opcode++)
+	for (opcode = CMD_LOCK; !rc && opcode <= CMD_IOTLB_INVALIDATE;
+	     opcode++)
 		platform_inject(m, t, opcode, INJECT_CLEAR, 0, 0);
 	if (!rc && m->tsm[0] && tdi_has(t, "tsm/unlock")) {
 		char name[32];

@@ -92,6 +92,43 @@ int tdi_remove(struct tdi *t)
 	return tdi_write(t, "remove", "1");
 }
 
+/* Do devices below the port keep away from each other? Source validation, redirection */
+static int port_set_acs(const struct tdi *t, bool on)
+{
+	__u16 control = on ? 0x1d : 0;
+	char path[TEXT_LEN];
+	int at = 0x100, fd, rc = -ENXIO;
+	__u32 head;
+
+	tdi_path(t, "../config", path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	while (at && pread(fd, &head, sizeof(head), at) == sizeof(head)) {
+		if ((head & 0xffff) == 0x0d) {
+			rc = pwrite(fd, &control, sizeof(control), at + 6) < 0 ?
+			     -errno : 0;
+			break;
+		}
+		at = head >> 20;
+	}
+	close(fd);
+	return rc;
+}
+
+/*
+ * The functions of one device have no ACS. Once their port has it, it is they who
+ * share an IOMMU group; before, the port would decide, and it has no group.
+ */
+int tdi_share_group(struct tdi *tdis, int n, bool share)
+{
+	int i, rc = port_set_acs(&tdis[0], share);
+
+	for (i = 0; !rc && i < n; i++)
+		rc = tdi_remove(&tdis[i]);
+	return rc ?: bus_rescan();
+}
+
 int bus_rescan(void)
 {
 	return write_text("/sys/bus/pci/rescan", "1");

@@ -208,6 +208,7 @@ int tdi_unlock(struct machine *m, const struct tdi *t);
 int tdi_trust(const struct tdi *t, const char *level);
 int tdi_flush_at_once(const struct tdi *t);
 int tdi_remove(struct tdi *t);
+int tdi_share_group(struct tdi *tdis, int n, bool share);
 int bus_rescan(void);
 int bus_autoprobe(bool on);
 bool tsm_has_driver(void);
@@ -465,6 +466,17 @@ const char *entry_name(__u32 entry);
 		EXPECT_EQ(device_shared, platform_is_shared(m, _at.target));  \
 		EXPECT_EQ(bounced, _at.phys != _at.target);                   \
 	})
+
+/* A bound and open TDI has DMA, that of one which is not trusted */
+#define test_untrusted_works(m, t)                                            \
+	do {                                                                  \
+		struct tdi_test_map _map;                                     \
+		test_private(0, t);                                           \
+		test_map(t, TDI_TEST_PHYS, 0, 2 * PAGE, &_map);               \
+		test_target(m, t, &_map, 0, 1, true);                         \
+		test_roundtrip(t, &_map, 2 * PAGE, TDI_TEST_T_DRIVER);        \
+		test_unmap(t, &_map);                                         \
+	} while (0)
 
 /* Who has a vIOMMU has groups */
 #define GROUP_OR_SKIP(m, t)                                                   \
