@@ -80,7 +80,7 @@ FIXTURE(shared)
 
 FIXTURE_SETUP(shared)
 {
-	char other[TEXT_LEN];
+	char other[2 * TEXT_LEN];
 
 	MACHINE_SETUP(NEED_ALL | NEED_VIOMMU | NEED_TWO | NEED_ACCOUNTING);
 	ASSERT_EQ(0, tdi_reset(&self->m, &self->m.tdi[1]));
