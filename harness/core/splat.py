@@ -26,7 +26,7 @@ from harness.core.console_text import (
     parse_line,
     pieces,
 )
-from harness.core.splat_rules import Rule, RuleSet, load_rules
+from harness.core.splat_rules import COMMON, Rule, RuleSet, load_rules
 from harness.model.results import Splat
 
 __all__ = ["excerpts", "find_splats", "fingerprint", "load_rules", "normalise", "to_json"]
@@ -97,7 +97,7 @@ class _Report:
     @property
     def joinable(self) -> bool:
         """Whether a further header may belong to this report."""
-        return self.rule is None or (self.head and self.rule.joins)
+        return self.rule is None or (self.head and bool(self.rule.joins))
 
     @property
     def patience(self) -> int:
@@ -217,7 +217,7 @@ class _Scanner:
                 self._body(number, line, report)
             return
         if _CUT_HERE.match(line.text):
-            if report is not None and report.joinable and not report.cut_here:
+            if report is not None and self._joins_cut_here(report):
                 # The list debugging says its piece before the line.
                 report.cut_here = True
                 self._extend(report, number, line)
@@ -231,6 +231,8 @@ class _Scanner:
             self._open(new)
             return
         found = self.rules.match(line.text)
+        if found is not None and not self.rules.rules[found[0]].begins:
+            found = found if report is not None and self._joins(report, found[0]) else None
         if found is not None and (
             report is None or report.finished or not report.ends_with(line.text)
         ):
@@ -264,7 +266,7 @@ class _Scanner:
         index, match = found
         rule = self.rules.rules[index]
         if report is not None:
-            if self._joins(report, index, rule):
+            if self._joins(report, index):
                 if index < report.rule_index:
                     report.rule, report.rule_index, report.match = rule, index, match
                 self._extend(report, number, line)
@@ -279,10 +281,16 @@ class _Scanner:
         if rule.end.match(line.text) is not None:
             new.finish()
 
-    def _joins(self, report: _Report, index: int, rule: Rule) -> bool:
+    def _joins_cut_here(self, report: _Report) -> bool:
+        common = report.rule is None or report.rule.joins == COMMON
+        return common and report.joinable and not report.cut_here
+
+    def _joins(self, report: _Report, index: int) -> bool:
+        rule = self.rules.rules[index]
         if report.rule is None:
-            return True
-        return report.joinable and rule.joins and index != report.rule_index
+            return rule.begins
+        together = bool(rule.joins) and rule.joins == report.rule.joins
+        return report.joinable and together and index != report.rule_index
 
     def _body(self, number: int, line: ConsoleLine, report: _Report) -> None:
         text = line.text

@@ -21,10 +21,12 @@ _KEYS = {
     "end",
     "frames",
     "joins",
+    "begins",
     "trace",
     "patience",
     "fatal",
 }
+COMMON = "common"  # the group of `joins = true`
 _FRAME_SOURCES = ("header", "rip", "trace")
 
 
@@ -38,7 +40,8 @@ class Rule:
     title: str  # format string over the groups, {frame} and {message}
     end: re.Pattern[str]  # the last line of the report
     frames: tuple[str, ...]  # where the guilty frame is looked for, in this order
-    joins: bool  # may be one of several headers of one report
+    joins: str  # of several headers that may make one report, the group; "" for none
+    begins: bool  # else it only goes on with a report of its group
     trace: bool  # a report without frames is corrupted
     patience: int  # foreign lines tolerated inside the report
     fatal: str  # "panic", "oops", "hang" or "": what it means for the machine
@@ -151,11 +154,18 @@ def _rule(row: Any, where: str) -> Rule:
         title=title,
         end=_regex(row["end"], f"{where}: end") if "end" in row else _NEVER,
         frames=frames,
-        joins=bool(row.get("joins", False)),
+        joins=_group(row.get("joins", False), where),
+        begins=bool(row.get("begins", True)),
         trace=bool(row.get("trace", True)),
         patience=patience,
         fatal=str(row.get("fatal", "")),
     )
+
+
+def _group(value: object, where: str) -> str:
+    if not isinstance(value, (bool, str)):
+        raise UserError(f"{where}: joins: true, or the name of a group, is wanted")
+    return value if isinstance(value, str) else COMMON if value else ""
 
 
 def _text(row: dict[str, Any], key: str, where: str) -> str:

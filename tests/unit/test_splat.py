@@ -45,6 +45,34 @@ CUT = "WARNING: a.c:1 at {}+0x1/0x2, CPU#1: a/12"
 STACK = "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: {}+0x1/0x2"
 
 
+LEAKED = b"[    1.000000] BUG: workqueue leaked atomic, lock or RCU: kworker/1:2[88]\n"
+WORK = b"[    1.000000]      preempt=0x00000000 lock=0->1 RCU=0->0 workfn=tdi_retry_work\n"
+NULL = b"".join(
+    b"[    1.000000] %s\n" % line
+    for line in (
+        b"BUG: kernel NULL pointer dereference, address: 0000000000000008",
+        b"Oops: Oops: 0000 [#1] SMP NOPTI",
+        b"RIP: 0010:tdi_crash+0x1/0x2",
+    )
+)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_oops_beside_a_workqueue_that_leaked_is_a_report_of_its_own(first: bool) -> None:
+    found = find_splats(LEAKED + WORK + NULL if first else NULL + LEAKED + WORK, RULES)
+    assert sorted(splat.kind for splat in found) == ["lockdep", "null-dereference"]
+    cut = b"[    1.000000] ------------[ cut here ]------------\n"
+    warned = LEAKED + WORK + cut + _report(CUT.format("bad"), "bad")
+    assert sorted(splat.kind for splat in find_splats(warned, RULES)) == ["lockdep", "warn"]
+
+
+def test_the_work_of_a_workqueue_that_leaked_is_no_report_alone() -> None:
+    assert find_splats(WORK, RULES) == ()
+    mixed = _report(KASAN.format("bad"), "bad").replace(b"Call Trace", WORK[15:] + b"Call Trace", 1)
+    (found,) = find_splats(mixed, RULES)
+    assert (found.kind, found.frame) == ("kasan", "bad")
+
+
 def test_there_are_enough_golden_logs() -> None:
     assert len(LOGS) >= 40
     assert all(log.stat().st_size < 60_000 for log in LOGS)
