@@ -38,6 +38,7 @@ _KMSG = re.compile(  # Documentation/ABI/testing/dev-kmsg: what is not printable
 _ESCAPED = re.compile(r"(?:\\x[0-9a-f]{2})+")
 _INNER_PREFIX = re.compile(rf"(?P<stamp>{_STAMP})(?:{_CALLER})?(?: |$)")
 _BANNER = re.compile(r"Linux version \d+\.")
+_USERSPACE_US = 100_000  # no kernel is faster to where somebody may call dmesg
 _SINCE_BOOT = re.compile(r"\[ *(\d+)\.(\d{6})\]\Z")
 
 
@@ -152,7 +153,8 @@ def boots(data: bytes) -> tuple[int, ...]:
     A `dmesg` printed on the console repeats the banner of its own boot; its first stamped lines are
     the same to the microsecond, so it is told apart and left out. So is its head alone (`dmesg |
     head`, where all times may be zero), when the next line that is not repeated goes on with the
-    time from before: after a boot it begins anew. When no such line follows, it counts as a boot.
+    time from before: after a boot it begins anew. When no such line follows, or nobody can have
+    called dmesg so early, it counts as a boot.
     Left out is also a banner without a time stamp (/proc/version) after one with.
     """
     found: list[int] = []
@@ -163,7 +165,7 @@ def boots(data: bytes) -> tuple[int, ...]:
         time_us = max(time_us, _time_before(data, start)) if found else 0
         if len(stamps) >= 3 and stamps in seen:
             continue
-        if time_us and _time_goes_on(data, found[-1], start, time_us):
+        if time_us >= _USERSPACE_US and _time_goes_on(data, found[-1], start, time_us):
             continue
         found.append(start)
         seen.append(stamps)

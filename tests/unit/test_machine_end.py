@@ -219,6 +219,13 @@ def test_the_head_of_dmesg_on_the_console_is_no_reboot(head: bytes) -> None:
     assert len(boots((head + b"SeaBIOS\n") * 3)) == 3, "a kernel that does not get far"
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_kernel_that_dies_early_again_and_again_boots_as_often(times: int) -> None:
+    """Nobody can have called dmesg so early, though the time seems to go on."""
+    early = b"".join(HEAD + b"[    0.%06d] tsc: Detected\n" % (10 + 2 * n) for n in range(times))
+    assert len(boots(early)) == times
+
+
 def test_two_real_boots_are_two() -> None:
     assert len(boots(log("panic-then-reboot"))) == 2
 
