@@ -97,6 +97,8 @@ class Kbuild:
                 # generated headers are always younger than ccache likes
                 "CCACHE_SLOPPINESS": "time_macros,include_file_mtime,include_file_ctime",
                 "CCACHE_MAXSIZE": "10G",
+                # objtool changes objects in place
+                "CCACHE_NOHARDLINK": "1",
             }
         return env
 

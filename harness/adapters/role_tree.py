@@ -79,13 +79,15 @@ class RoleTree:
         state = self._load()
         if state is None:
             raise StorageError(f"{self.path}: no tree of this source")
-        stamps = dict(state.managed)
         with _storage(self.directory):
-            for path in sorted(paths):
-                if (content := read_content(self.path / path)) is not None:
-                    self._write(path, content)
-                    stamps[path] = _stamp(self.path / path)
-            self._store(replace(state, managed=stamps))
+            contents = {path: read_content(self.path / path) for path in sorted(paths)}
+            there = {path: content for path, content in contents.items() if content is not None}
+            union = {**dict.fromkeys(there), **state.managed}
+            self._store(_State("syncing", self._source_key, "", union))
+            for path, content in there.items():
+                self._write(path, content)
+            stamps = {path: _stamp(self.path / path) for path in there}
+            self._store(replace(state, managed={**state.managed, **stamps}))
 
     def ensure(self) -> bool:
         """Make the tree when it is missing or belongs to another source; True when it was made."""

@@ -48,46 +48,62 @@ def begin(tree: PatchedTree, others: Iterable[Path], progress: Progress) -> bool
     for directory in sorted(d for d in others if d != own and is_whole(d / tree.path.name / BUILD)):
         key = source_key(tree.source)
         ours, other = (RoleTree(place, tree.source.path, key) for place in (own, directory))
-        if (touched := other.managed()) is None:
+        again = _warned(other.path / BUILD / WARNINGS)
+        if (touched := other.managed()) is None or again is None:
             continue
         progress.say(f"{tree.role}: begins with the objects of the {directory.name}")
         try:
             # first: objects that are there already must never be younger than these files
             ours.renew(touched | (ours.managed() or frozenset()))
-            _copy(other.path, tree.path)
+            _copy(other.path, tree.path, again)
         except OSError as exc:
             raise full(str(into)) if is_full(exc) else StorageError(f"{into}: {exc}") from exc
         return True
     return False
 
 
-def _copy(source: Path, target: Path) -> None:
-    """The build directory of one kernel tree becomes that of another, in one step at the end."""
+def _copy(source: Path, target: Path, again: Iterable[str]) -> None:
+    """The build directory of one kernel tree becomes that of another, in one step at the end.
+
+    again: sources whose objects are left out.
+    """
     for old in target.parent.glob(".tmp-*"):
         shutil.rmtree(old)
     scratch = target.parent / f".tmp-{secrets.token_hex(4)}"
     try:
         argv = ("cp", "-a", "--reflink=auto", str(source / BUILD), str(scratch))
-        run(argv, env={"LC_ALL": "C"}, what="cp")
-        warned = _warned(scratch / WARNINGS)
+        done = run(argv, env={"LC_ALL": "C"}, check=False)
+        if done.returncode != 0:
+            said = done.err.strip()
+            raise full(said) if "No space left" in said else StorageError(said)
         for pattern in _LEFT_OUT:
             for path in scratch.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        for file in warned:  # compiled again, it warns again
+        for file in again:
             (scratch / file).with_suffix(".o").unlink(missing_ok=True)
         _move(scratch / "tools", source, target)
         (scratch / _BEGUN).touch()
+        # a file that a power cut leaves empty would be as old as a good one
+        run(("sync", "-f", str(scratch)), what="sync")
         shutil.rmtree(target / BUILD, ignore_errors=True)
         scratch.rename(target / BUILD)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _warned(record: Path) -> list[str]:
+def _warned(record: Path) -> list[str] | None:
+    """Sources that have to be compiled again, since they warned; None where that cannot be told.
+
+    A warning about a header, or about what is not in the tree, does not say whose it is.
+    """
     try:
-        return [str(one["file"]) for one in json.loads(record.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, KeyError):
+        files = [str(one["file"]) for one in json.loads(record.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
         return []
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    plain = all(file.endswith((".c", ".S")) and ".." not in Path(file).parts for file in files)
+    return files if plain and not any(Path(file).is_absolute() for file in files) else None
 
 
 def _move(tools: Path, source: Path, target: Path) -> None:

@@ -82,7 +82,9 @@ def main() -> None:
     )
     parser.add_argument("--builds", action="store_true", help="kernel builds too: half an hour")
     parser.add_argument(
-        "--fresh", action="store_true", help="a run with empty caches too: over half an hour, with downloads"
+        "--fresh",
+        action="store_true",
+        help="a run with empty caches too: over half an hour, with downloads",
     )
     parser.add_argument("--matrix", action="store_true", help="the plan trust, cell by cell")
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="these groups of rows only")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.adapters.kbuild import WARNINGS
+from harness.adapters.role_tree import RoleTree
 from harness.adapters.store import ArtifactStore
 from harness.errors import BuildError
 from harness.model.kernel import KernelBuild, PatchedTree, Role, SourceSpec
@@ -131,6 +133,23 @@ def test_an_interrupted_copy_is_begun_again_and_an_interrupted_build_goes_on(sit
     assert site.compiled(Role.GUEST) == {"init/main.o"}
 
 
+def test_a_tree_whose_files_were_half_renewed_is_repaired(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = site.series("host", sort=("n + 1", "n + 2"), main=("sort(1)", "sort(2)"))
+    site.build(site.patched(Role.HOST, host))
+    tree = site.patched(Role.GUEST)
+    with monkeypatch.context() as broken:
+        broken.setattr(RoleTree, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            site.build(tree)
+    own = RoleTree(tree.path.parent, site.source.path, patch.source_key(site.source))
+    assert own.managed() is None, "not to be relied on"
+    done = site.build(site.patched(Role.GUEST))
+    alone = Site(site.root, "elsewhere")
+    assert done.build_id == alone.build(alone.patched(Role.GUEST)).build_id
+
+
 def test_a_file_that_warned_warns_again(site: Site) -> None:
     warns = site.series("warns", sort=("return", "int unused;\n\treturn"))
     assert site.build(site.patched(Role.HOST, warns)).warnings
@@ -139,7 +158,10 @@ def test_a_file_that_warned_warns_again(site: Site) -> None:
     assert (warning.file, "unused" in warning.text) == ("lib/sort.c", True)
 
 
-@pytest.mark.parametrize("why", ["never built", "make was killed", "another source", "harmed"])
+_UNFIT = ["never built", "make was killed", "another source", "harmed", "a header warned"]
+
+
+@pytest.mark.parametrize("why", _UNFIT)
 def test_a_tree_that_does_not_fit_is_left_alone(site: Site, why: str) -> None:
     host = site.patched(Role.HOST)
     if why != "never built":
@@ -148,6 +170,9 @@ def test_a_tree_that_does_not_fit_is_left_alone(site: Site, why: str) -> None:
         (host.path / "build/.harness-make-running").touch()
     if why == "harmed":
         (host.path.parent / "state.json").write_text("{")
+    if why == "a header warned":  # whose object was it?
+        record = '[{"file": "include/a.h", "line": 1, "text": "unused", "error": false}]'
+        (host.path / "build" / WARNINGS).write_text(record)
     if why == "another source":
         (site.user / "lib/extra.c").write_text("int extra = 8;\n")
         commit(site.user, "another")
