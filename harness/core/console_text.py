@@ -221,8 +221,8 @@ def _time_goes_on(data: bytes, boot: int, start: int, time_us: int) -> bool:
     for line in _stamped_lines(data, start):
         if _BANNER.match(line.text):
             repeated = _stamped_lines(data, boot)
-        if next(repeated, None) != line:
-            return _time_us(line.stamp) >= time_us
+        if next(repeated, None) != line:  # another kernel's banner is no repetition
+            return not _BANNER.match(line.text) and _time_us(line.stamp) >= time_us
     return False
 
 

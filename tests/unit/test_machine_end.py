@@ -216,6 +216,9 @@ def test_the_head_of_dmesg_on_the_console_is_no_reboot(head: bytes) -> None:
     assert len(boots(shown + later + BOOT)) == 2, "then a boot"
     assert len(boots(BOOT + b"[    9.000000] reboot: Restarting system\nSeaBIOS\n" + BOOT)) == 2
     assert len(boots(shown)) == 2, "nothing says that time went on"
+    assert len(boots(shown.replace(b"7.3.4-tdisp", b"7.3.4-other") + later)) == 1
+    other = head.replace(b"7.3.4-tdisp", b"7.3.4-other")
+    assert len(boots(BOOT + b"\n" + other + later)) == 2, "of another kernel"
     assert len(boots((head + b"SeaBIOS\n") * 3)) == 3, "a kernel that does not get far"
 
 
