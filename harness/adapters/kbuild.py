@@ -120,7 +120,7 @@ class Kbuild:
         with self._storage():
             self.output.mkdir(exist_ok=True)
             self._ccache_dir.mkdir(parents=True, exist_ok=True)
-            self._install_wrapper()
+            _write_if_other(self._wrapper, (layout.CONFIGS / "build" / "cc.sh").read_bytes(), 0o755)
             self._drop_suspects()
             (self.output / _RUNNING).touch()
             with log.open("a", encoding="utf-8") as stream:
@@ -129,28 +129,11 @@ class Kbuild:
         (self.output / _RUNNING).unlink(missing_ok=True)
         return done
 
-    def _install_wrapper(self) -> None:
-        text = (layout.CONFIGS / "build" / "cc.sh").read_bytes()
-        with contextlib.suppress(FileNotFoundError):
-            if self._wrapper.read_bytes() == text:
-                return
-        scratch = self._wrapper.with_name(f".cc-{secrets.token_hex(4)}")
-        scratch.write_bytes(text)
-        scratch.chmod(0o755)
-        scratch.replace(self._wrapper)
-
     def write_config(self, text: str) -> bool:
         """Make `text` the .config; an equal one keeps its time, and so its objects. True: wrote."""
-        path = self.output / ".config"
         with self._storage():
             self.output.mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                if path.read_text(encoding="utf-8") == text:
-                    return False
-            scratch = path.with_name(".config.harness")
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(path)
-        return True
+            return _write_if_other(self.output / ".config", text.encode(), 0o644)
 
     def release(self) -> str:
         """uname -r of the kernel that was built."""
@@ -188,6 +171,18 @@ class Kbuild:
             yield
         except OSError as exc:
             raise StorageError(f"{exc.filename or self.output}: {exc.strerror}") from exc
+
+
+def _write_if_other(path: Path, data: bytes, mode: int) -> bool:
+    """Make `data` the file's content in one step; an equal one keeps its time. True: wrote."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == data:
+            return False
+    scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    scratch.write_bytes(data)
+    scratch.chmod(mode)
+    scratch.replace(path)
+    return True
 
 
 def is_whole(output: Path) -> bool:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.adapters.process import run
+from harness.adapters.process import Completed, run
 from harness.adapters.tarball import full, is_full
 from harness.errors import StorageError, UserError
 
@@ -79,7 +79,7 @@ class RoleTree:
         state = self._load()
         if state is None:
             raise StorageError(f"{self.path}: no tree of this source")
-        with _storage(self.directory):
+        with storage(self.directory):
             contents = {path: read_content(self.path / path) for path in sorted(paths)}
             there = {path: content for path, content in contents.items() if content is not None}
             union = {**dict.fromkeys(there), **state.managed}
@@ -93,7 +93,7 @@ class RoleTree:
         """Make the tree when it is missing or belongs to another source; True when it was made."""
         if self._load() is not None and self.path.is_dir():
             return False
-        with _storage(self.directory):
+        with storage(self.directory):
             self._state_file.unlink(missing_ok=True)
             for old in self.directory.glob(".tmp-*"):
                 shutil.rmtree(old)
@@ -119,7 +119,7 @@ class RoleTree:
             path: read_content(self._pristine / path) for path in before if path not in wanted
         }
         target |= wanted
-        with _storage(self.directory):
+        with storage(self.directory):
             union = {**dict.fromkeys(target), **before}
             self._store(_State("syncing", self._source_key, "", union))
             changed = [p for p, content in target.items() if read_content(self.path / p) != content]
@@ -144,9 +144,7 @@ class RoleTree:
             done = run(argv, env={"LC_ALL": "C"}, check=False)
         if done.returncode != 0:
             shutil.rmtree(scratch, ignore_errors=True)
-            if "No space left" in done.err:
-                raise full(str(self.directory))
-            raise StorageError(f"{self.directory}: {done.err.strip().splitlines()[-1]}")
+            raise copy_error(done, self.directory)
 
     def _write(self, path: str, content: Content) -> None:
         target = self.path / path
@@ -260,8 +258,16 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return status.st_mode, status.st_size, status.st_mtime_ns
 
 
+def copy_error(done: Completed, where: Path) -> StorageError:
+    """What became of a `cp` that failed."""
+    if "No space left" in done.err:
+        return full(str(where))
+    return StorageError(f"{where}: {(done.err.strip().splitlines() or ['cp failed'])[-1]}")
+
+
 @contextlib.contextmanager
-def _storage(where: Path) -> Iterator[None]:
+def storage(where: Path) -> Iterator[None]:
+    """StorageError, which names `where`, for an OSError inside."""
     try:
         yield
     except OSError as exc:

@@ -19,9 +19,7 @@ from pathlib import Path
 
 from harness.adapters.kbuild import BUILD, WARNINGS, is_whole
 from harness.adapters.process import run
-from harness.adapters.role_tree import RoleTree
-from harness.adapters.tarball import full, is_full
-from harness.errors import StorageError
+from harness.adapters.role_tree import RoleTree, copy_error, storage
 from harness.model.kernel import PatchedTree
 from harness.model.progress import Progress
 from harness.stages.patch import source_key
@@ -52,12 +50,10 @@ def begin(tree: PatchedTree, others: Iterable[Path], progress: Progress) -> bool
         if (touched := other.managed()) is None or again is None:
             continue
         progress.say(f"{tree.role}: begins with the objects of the {directory.name}")
-        try:
-            # first: objects that are there already must never be younger than these files
-            ours.renew(touched | (ours.managed() or frozenset()))
+        # first: objects that are there already must never be younger than these files
+        ours.renew(touched | (ours.managed() or frozenset()))
+        with storage(into):
             _copy(other.path, tree.path, again)
-        except OSError as exc:
-            raise full(str(into)) if is_full(exc) else StorageError(f"{into}: {exc}") from exc
         return True
     return False
 
@@ -74,8 +70,7 @@ def _copy(source: Path, target: Path, again: Iterable[str]) -> None:
         argv = ("cp", "-a", "--reflink=auto", str(source / BUILD), str(scratch))
         done = run(argv, env={"LC_ALL": "C"}, check=False)
         if done.returncode != 0:
-            said = done.err.strip()
-            raise full(said) if "No space left" in said else StorageError(said)
+            raise copy_error(done, target.parent)
         for pattern in _LEFT_OUT:
             for path in scratch.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
