@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "../kselftest_harness.h"
+#include "refused.h"
 #include "tsm_test.h"
 
 #define TWO_PAGES (2 * PAGE)
@@ -105,36 +106,12 @@ FIXTURE_TEARDOWN(shared)
 /* What the other device of the group gets at would change with it */
 TEST_F(shared, private_dma_refused)
 {
-	struct tdi_test_probe probe;
-
-	test_to(&self->m, self->t, RUN, "tcb");
-	ASSERT_EQ(0, probe_mode(&self->m, self->t, 0));
-	test_err_quiet(-EBUSY, &self->m, self->t, tdi_bind(self->t));
-	EXPECT_FALSE(tdi_is_bound(self->t));
-	ASSERT_EQ(0, probe_result(&self->m, self->t, &probe));
-	EXPECT_EQ(0, probe.probes);
-	test_state(RUN, &self->m, self->t);
-	test_dma_enabled(0, &self->m, self->t);
-
-	ASSERT_EQ(0, tdi_trust(self->t, "auto"));
-	test_bind(self->t);
-	test_untrusted_works(&self->m, self->t);
+	test_bind_refused(-EBUSY, &self->m, self->t);
 }
 
 TEST_F(shared, attest_refused)
 {
-	struct tdi_test_probe probe;
-
-	ASSERT_EQ(0, policy_set(&self->m, self->t, false, NULL, 0));
-	ASSERT_EQ(0, probe_mode(&self->m, self->t,
-				TDI_TEST_PROBE_ATTEST | TDI_TEST_PROBE_IGNORE));
-	test_bind(self->t);
-	ASSERT_EQ(0, probe_result(&self->m, self->t, &probe));
-	EXPECT_EQ(-EBUSY, probe.attest);
-	EXPECT_EQ(0, probe.private_inside);
-	test_state(UNLOCKED, &self->m, self->t);
-	test_dma_enabled(0, &self->m, self->t);
-	test_untrusted_works(&self->m, self->t);
+	test_attest_refused(-EBUSY, &self->m, self->t);
 }
 
 /* Trusted. No flush queue, whatever the kernel's default is, and none is left */

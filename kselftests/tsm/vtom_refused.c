@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "../kselftest_harness.h"
+#include "refused.h"
 #include "tsm_test.h"
 
 /* The first address above all memory, or 0 */
@@ -30,7 +31,6 @@ FIXTURE(refused)
 {
 	struct machine m;
 	struct tdi *t;
-	struct tdi_test_probe p;
 };
 
 FIXTURE_SETUP(refused)
@@ -50,33 +50,12 @@ MACHINE_TEARDOWN(refused)
 
 TEST_F(refused, at_bind)
 {
-	test_to(&self->m, self->t, RUN, "tcb");
-	ASSERT_EQ(0, probe_mode(&self->m, self->t, 0));
-	test_err_quiet(-ERANGE, &self->m, self->t, tdi_bind(self->t));
-	EXPECT_FALSE(tdi_is_bound(self->t));
-	ASSERT_EQ(0, probe_result(&self->m, self->t, &self->p));
-	EXPECT_EQ(0, self->p.probes);
-	test_state(RUN, &self->m, self->t);
-	test_dma_enabled(0, &self->m, self->t);
-
-	ASSERT_EQ(0, tdi_trust(self->t, "auto"));
-	test_bind(self->t);
-	test_untrusted_works(&self->m, self->t);
+	test_bind_refused(-ERANGE, &self->m, self->t);
 }
 
-/* The driver goes on without it */
 TEST_F(refused, in_probe)
 {
-	ASSERT_EQ(0, policy_set(&self->m, self->t, false, NULL, 0));
-	ASSERT_EQ(0, probe_mode(&self->m, self->t,
-				TDI_TEST_PROBE_ATTEST | TDI_TEST_PROBE_IGNORE));
-	test_bind(self->t);
-	ASSERT_EQ(0, probe_result(&self->m, self->t, &self->p));
-	EXPECT_EQ(-ERANGE, self->p.attest);
-	EXPECT_EQ(0, self->p.private_inside);
-	test_state(UNLOCKED, &self->m, self->t);
-	test_dma_enabled(0, &self->m, self->t);
-	test_untrusted_works(&self->m, self->t);
+	test_attest_refused(-ERANGE, &self->m, self->t);
 }
 
 TEST_HARNESS_MAIN
