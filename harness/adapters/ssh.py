@@ -184,7 +184,10 @@ class SshConnection:
     def _socket(self, timeout_s: float) -> socket.socket | paramiko.Channel:
         target = (self.endpoint.host, self.endpoint.port)
         if self.endpoint.via is None:
-            return socket.create_connection(target, timeout_s)
+            plain = socket.create_connection(target, timeout_s)
+            # a command is several small packets: Nagle's algorithm holds them back for 40 ms
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return plain
         return self.endpoint.via.open_tcp(*target, timeout_s=timeout_s)
 
     def open_tcp(self, host: str, port: int, *, timeout_s: float) -> paramiko.Channel:
