@@ -14,6 +14,7 @@ from harness import layout
 from harness.adapters.process import TABLE
 from harness.adapters.ssh_keys import generate_key
 from harness.core import cpio
+from harness.core.qemu_argv import cpu_model
 from harness.core.splat_rules import load_rules
 from harness.errors import KernelError
 from harness.machines.nested import NestedMachine, image_serial
@@ -74,7 +75,7 @@ def bare_boot(bench: Bench, role: Role, memory_mib: int, initramfs: Path) -> flo
     argv = [
         *install.argv_prefix,
         *BARE_QEMU,
-        *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,+svm,+npt"),
+        *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", cpu_model(role, _TCG)),
         *("-smp", "2", "-m", str(memory_mib), "-serial", f"file:{serial}"),
         *("-kernel", str(bench.builds[role].image), "-initrd", str(initramfs)),
         *("-append", "console=ttyS0"),

@@ -126,6 +126,12 @@ def test_connection_cut_in_the_middle(sshd: LoopbackSshd, ssh: SshConnection) ->
     assert ssh.run("echo again", timeout_s=10).stdout == b"again\n"
 
 
+def test_small_packets_are_not_held_back(ssh: SshConnection) -> None:
+    ssh.connect()
+    assert ssh._transport is not None
+    assert ssh._transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_server_restarted(sshd: LoopbackSshd, ssh: SshConnection) -> None:
     sshd.stop()
     lost = ssh.run("true", timeout_s=1)
@@ -241,21 +247,38 @@ def _archive(tmp_path: Path, text: str) -> Path:
 
 def test_unpack(ssh: SshConnection, tmp_path: Path) -> None:
     target = tmp_path / "a directory"
-    transfer.unpack(ssh, _archive(tmp_path, "first"), str(target), fresh=True)
+    target.mkdir()
+    transfer.unpack(ssh, _archive(tmp_path, "first"), str(target))
     assert (target / "sub" / "file").read_text() == "first"
     (target / "old").touch()
     archive = _archive(tmp_path, "second").read_bytes()
-    transfer.unpack(ssh, archive, str(target), fresh=False)
+    transfer.unpack(ssh, archive, str(target))
     assert (target / "sub" / "file").read_text() == "second"
     assert (target / "old").exists()
-    transfer.unpack(ssh, archive, str(target), fresh=True)
-    assert [path.name for path in target.iterdir()] == ["sub"]
-    assert not Path(transfer.ARCHIVE).exists()
+    (target / "sub" / "stale").touch()
+    transfer.unpack(ssh, archive, str(target), replaced=str(target / "sub"))
+    assert [path.name for path in (target / "sub").iterdir()] == ["file"]
+    assert (target / "old").exists()
+    assert not list(Path(transfer.ARCHIVE).parent.glob(f"{Path(transfer.ARCHIVE).name}*"))
+
+
+def test_unpack_archives_one_after_the_other(ssh: SshConnection, tmp_path: Path) -> None:
+    both = b""
+    for name in ("one", "two"):
+        staging = tmp_path / f"{name}-staging"
+        staging.mkdir()
+        (staging / name).write_text(name)
+        pack(staging, tmp_path / "archive.tar.gz")
+        both += (tmp_path / "archive.tar.gz").read_bytes()
+    target = tmp_path / "target"
+    target.mkdir()
+    transfer.unpack(ssh, both, str(target))
+    assert sorted(path.name for path in target.iterdir()) == ["one", "two"]
 
 
 def test_unpack_of_no_archive_says_so(ssh: SshConnection, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="not unpacked: exit status"):
-        transfer.unpack(ssh, b"not a tar", str(tmp_path / "new"), fresh=True)
+        transfer.unpack(ssh, b"not a tar", str(tmp_path))
 
 
 def test_upload_with_a_wrong_checksum_leaves_nothing(ssh: SshConnection, tmp_path: Path) -> None:
