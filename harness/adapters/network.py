@@ -6,17 +6,14 @@ from __future__ import annotations
 import socket
 from ipaddress import IPv4Network
 
-from pyroute2 import IPRoute
+from harness.adapters import process
+from harness.core.user_net import parse_ip_route
 
 
 def ipv4_routes() -> tuple[IPv4Network, ...]:
-    """All IPv4 destinations that the controller has a route to, the default route included."""
-    routes = []
-    with IPRoute() as netlink:
-        for route in netlink.get_routes(family=socket.AF_INET):
-            address = route.get_attr("RTA_DST") or "0.0.0.0"
-            routes.append(IPv4Network((address, route["dst_len"])))
-    return tuple(routes)
+    """All IPv4 destinations that the controller has a route to, in any table."""
+    argv = ["ip", "-json", "-4", "route", "show", "table", "all"]
+    return parse_ip_route(process.run(argv, timeout_s=30, what="ip route").out)
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ import io
 import os
 import tarfile
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 
 def pack(directory: Path, archive: Path, leave_out: frozenset[str] = frozenset()) -> int:
@@ -44,14 +44,20 @@ def pack(directory: Path, archive: Path, leave_out: frozenset[str] = frozenset()
     return count
 
 
-def without(archive: Path, leave_out: Collection[str]) -> bytes:
-    """A tar.gz of everything in a tar.gz but the entries named in `leave_out`; packed in haste."""
+def moved(archive: Path, directory: str, leave_out: Collection[str]) -> bytes:
+    """A tar.gz of what is in a tar.gz, below `directory`; packed in haste.
+
+    leave_out: entries left out, with what is below them, by their names in `archive`.
+    """
     buffer = io.BytesIO()
     with (
         tarfile.open(archive, "r:gz") as source,
         tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as target,
     ):
         for entry in source:
-            if entry.name not in leave_out:
-                target.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
+            above = PurePosixPath(entry.name).parents
+            if entry.name not in leave_out and not any(str(p) in leave_out for p in above):
+                data = source.extractfile(entry) if entry.isreg() else None
+                entry.name = f"{directory}/{entry.name}"
+                target.addfile(entry, data)
     return buffer.getvalue()

@@ -158,7 +158,10 @@ class RootfsMaker:
         archive: Path,
         init: Path,
     ) -> RootImage:
-        """The ext4 image: the archive's content and /sbin/tdisp-init."""
+        """The ext4 image: the archive's content, /sbin/tdisp-init and a poweroff that tells it.
+
+        root's shell is the small one: every command over SSH starts it.
+        """
         key = _key(
             self.archive_key(recipe),
             hashlib.sha256(init.read_bytes()).hexdigest(),
@@ -188,6 +191,12 @@ class RootfsMaker:
 mkdir -p {quoted}
 tar --zstd -xf {shlex.quote(str(archive))} -C {quoted} --exclude='./dev/*'
 install -m 755 {shlex.quote(str(init))} {quoted}/sbin/tdisp-init
+[ -e {quoted}/sbin/poweroff ] || cat > {quoted}/sbin/poweroff << 'EOF'
+#!/bin/sh
+kill -TERM 1
+EOF
+chmod 755 {quoted}/sbin/poweroff
+sed -i '/^root:/s|:/bin/bash$|:/bin/sh|' {quoted}/etc/passwd
 rm -f {quoted}/boot/initrd.img-*
 kib=$(du -sk {quoted} | cut -f1)
 mke2fs -q -F -t ext4 -m 0 -O ^has_journal -d {quoted} {shlex.quote(str(target))} \

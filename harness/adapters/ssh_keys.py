@@ -17,10 +17,15 @@ from cryptography.hazmat.primitives.serialization import (
 
 @dataclass(frozen=True, slots=True)
 class SshKey:
-    """An ed25519 key pair. private: OpenSSH PEM. public: "ssh-ed25519 AAAA..."."""
+    """An ed25519 key pair. private: OpenSSH PEM. public: "ssh-ed25519 AAAA...".
+
+    dropbear: the private key as dropbear reads it (src/ed25519.c there): the type, and the 64 bytes
+    of seed and public key, each as an SSH string.
+    """
 
     private: bytes
     public: str
+    dropbear: bytes
 
     def save(self, path: Path) -> Path:
         """Write the private key, readable by the owner only; the path."""
@@ -35,4 +40,11 @@ def generate_key() -> SshKey:
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    return SshKey(private, public.decode())
+    seed = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    raw = seed + key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return SshKey(private, public.decode(), _string(b"ssh-ed25519") + _string(raw))
+
+
+def _string(data: bytes) -> bytes:
+    """RFC 4251 section 5."""
+    return len(data).to_bytes(4, "big") + data

@@ -22,9 +22,9 @@ _BLOCK_BYTES = 1 << 20
 # below this rate a transfer counts as stuck
 _SLOWEST_BYTES_PER_S = 100_000
 _LEAST_S = 60.0
-_THEN_S = 300.0
+_USE_S = 300.0
 _BAD_SUM = 91
-_NOT_UNPACKED = 92
+_NOT_USED = 92
 ARCHIVE = "/var/tmp/tdisp-upload.tar.gz"
 
 
@@ -40,39 +40,41 @@ def upload(
     *,
     sha256: str = "",
     compress: bool = False,
-    then: str = "",
+    use: str = "",
 ) -> None:
     """Upload a file. It appears under `remote` complete and verified, or not at all.
 
     sha256: of the file when already known. compress: gzip on the way, holes kept (disk images).
-    then: see put().
+    use: see put().
     """
     size = local.stat().st_size
     with local.open("rb") as file:
         source: Readable = _Deflated(file) if compress else file
         size_and_sum = (size, sha256 or sha256_of(local))
-        put(ssh, source, remote, size_and_sum, compress=compress, then=then)
+        put(ssh, source, remote, size_and_sum, compress=compress, use=use)
 
 
-def write(ssh: SshConnection, remote: str, data: bytes, *, then: str = "") -> None:
+def write(ssh: SshConnection, remote: str, data: bytes, *, use: str = "") -> None:
     """Write a small file, like `upload`."""
-    put(ssh, io.BytesIO(data), remote, (len(data), hashlib.sha256(data).hexdigest()), then=then)
+    put(ssh, io.BytesIO(data), remote, (len(data), hashlib.sha256(data).hexdigest()), use=use)
 
 
-def unpack(ssh: SshConnection, archive: Path | bytes, directory: str, *, fresh: bool) -> None:
+def unpack(
+    ssh: SshConnection, archive: Path | bytes, directory: str, *, replaced: str = ""
+) -> None:
     """Upload a .tar.gz and unpack it into a directory of the machine, in one command.
 
-    Nothing is unpacked before the whole archive was verified. fresh: the directory holds nothing
-    else afterwards; otherwise the archive is added to it, through symbolic links to directories.
+    archive: one, or several one after the other. Nothing is unpacked before all was verified. It is
+    added to the directory, through symbolic links to directories. replaced: a directory that is
+    removed just before that.
     """
-    words = shlex.quote(directory)
-    before = f"rm -rf -- {words} && mkdir -p -- {words} && " if fresh else ""
-    how = "--no-same-owner" if fresh else "--keep-directory-symlink"
-    then = f'{before}tar {how} -C {words} -xzf "$target" && rm -f -- "$target"'
+    before = f"rm -rf -- {shlex.quote(replaced)} && " if replaced else ""
+    how = "--ignore-zeros --no-same-owner --keep-directory-symlink"
+    use = f'{before}tar {how} -C {shlex.quote(directory)} -xzf "$part"'
     if isinstance(archive, bytes):
-        write(ssh, ARCHIVE, archive, then=then)
+        write(ssh, ARCHIVE, archive, use=use)
     else:
-        upload(ssh, archive, ARCHIVE, then=then)
+        upload(ssh, archive, ARCHIVE, use=use)
 
 
 def read(ssh: SshConnection, remote: str) -> bytes:
@@ -94,30 +96,34 @@ def put(
     size_and_sum: tuple[int, str],
     *,
     compress: bool = False,
-    then: str = "",
+    use: str = "",
 ) -> None:
     """Write a stream of known size and SHA-256 to a file of the machine.
 
-    then: a shell command for what is to be done with "$target" next, "" for nothing.
+    use: a shell command for what is to be done with the file, "$part", instead of giving it its
+    name; it is gone afterwards.
+
+    Few programs are started for it, and busybox where there is one: under nested emulation each
+    program costs a tenth of a second, and sha256sum loads a library of 5 MB.
     """
     size, checksum = size_and_sum
     receive = 'gunzip | dd of="$part" bs=1M conv=sparse iflag=fullblock 2>/dev/null'
     command = f"""
 set -e; target={shlex.quote(remote)}
-mkdir -p -- "$(dirname -- "$target")"
+directory=${{target%/*}}/
+[ -d "$directory" ] || mkdir -p -- "$directory"
 part=$target.part.$$
-trap 'rm -f -- "$part"' EXIT
+trap '[ ! -e "$part" ] || rm -f -- "$part"' EXIT
 {receive if compress else 'cat > "$part"'}
-sum=$(sha256sum < "$part")
+sum=$({{ busybox sha256sum || sha256sum; }} < "$part" 2> /dev/null)
 [ "${{sum%% *}}" = {checksum} ] || exit {_BAD_SUM}
-mv -f -- "$part" "$target"
-{{ {then or "true"}; }} || exit {_NOT_UNPACKED}
+{f"{{ {use}; }} || exit {_NOT_USED}" if use else 'mv -f -- "$part" "$target"'}
 """
-    limit_s = _limit_s(size) + (_THEN_S if then else 0.0)
+    limit_s = _limit_s(size) + (_USE_S if use else 0.0)
     result = ssh.run(command, timeout_s=limit_s, stdin=source)
     if result.exit_status == _BAD_SUM:
         raise MachineError(f"{ssh.name}: upload of {remote}: checksum differs after the transfer")
-    if result.exit_status == _NOT_UNPACKED:
+    if result.exit_status == _NOT_USED:
         raise MachineError(f"{ssh.name}: {remote} is there, but not unpacked: {describe(result)}")
     if result.exit_status != 0:
         raise MachineError(f"{ssh.name}: upload of {remote} failed: {describe(result)}")

@@ -8,6 +8,7 @@ chosen free of all routes of the machine that runs QEMU, and of the ranges taken
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -33,8 +34,8 @@ class UserNet:
         return str(self.network[15])
 
     @property
-    def guest_cidr(self) -> str:
-        return f"{self.guest}/{self.network.prefixlen}"
+    def netmask(self) -> str:
+        return str(self.network.netmask)
 
 
 def choose_user_net(taken: Iterable[IPv4Network]) -> UserNet:
@@ -52,6 +53,12 @@ def choose_user_net(taken: Iterable[IPv4Network]) -> UserNet:
 def _candidates() -> Iterator[IPv4Network]:
     for pool in _POOLS:
         yield from pool.subnets(new_prefix=24)
+
+
+def parse_ip_route(text: str) -> tuple[IPv4Network, ...]:
+    """The destinations in what `ip -json route` prints, the default route included."""
+    found = (route["dst"] for route in json.loads(text or "[]"))
+    return tuple(IPv4Network("0.0.0.0/0" if dst == "default" else dst) for dst in found)
 
 
 def parse_proc_net_route(text: str) -> tuple[IPv4Network, ...]:

@@ -35,6 +35,7 @@ _QUIET_S = 90.0
 _LAST_CHANCE_S = 10.0
 # for the rest of a panic's report
 _PANIC_S = 2.0
+_EMPTY_BYTES = 512  # an archive of nothing is smaller
 _KERNEL_DIR = "/var/tmp/tdisp-kernel"
 _OLD_KERNEL = "the old kernel still answers: kexec had no effect"
 # ends that are no fault of the kernel
@@ -147,9 +148,9 @@ class RemoteMachine(ABC):
     def upload(self, local: Path, remote: str) -> None:
         transfer.upload(self.ssh, local, remote)
 
-    def unpack(self, archive: Path | bytes, directory: str, *, fresh: bool) -> None:
+    def unpack(self, archive: Path | bytes, directory: str, *, replaced: str = "") -> None:
         """Unpack a .tar.gz into a directory, see transfer.unpack."""
-        transfer.unpack(self.ssh, archive, directory, fresh=fresh)
+        transfer.unpack(self.ssh, archive, directory, replaced=replaced)
 
     def write(self, remote: str, data: bytes) -> None:
         transfer.write(self.ssh, remote, data)
@@ -182,7 +183,9 @@ class RemoteMachine(ABC):
         """
         directory = _KERNEL_DIR
         self.upload(build.image, f"{directory}/bzImage")
-        self.install_modules(build)
+        if build.modules.is_file() and build.modules.stat().st_size > _EMPTY_BYTES:
+            # the archive holds lib/modules/<release>; /lib is a link to usr/lib on merged systems
+            self.unpack(build.modules, "/")
         load = ["kexec", "-s", "-l", f"{directory}/bzImage", f"--command-line={self.append}"]
         # and the old kernel's boot id, in the same command
         loaded = self.run(
@@ -200,13 +203,6 @@ class RemoteMachine(ABC):
         self.await_boot(self.boot_limit_s(), start, before, build)
         self.boot_s = time.monotonic() - begin
         self.deployed = build
-
-    def install_modules(self, build: KernelBuild) -> None:
-        """Unpack the kernel's modules to /lib/modules, if it has any."""
-        if not build.modules.is_file() or build.modules.stat().st_size < 512:
-            return
-        # the archive holds lib/modules/<release>; /lib is a link to usr/lib on merged systems
-        self.unpack(build.modules, "/", fresh=False)
 
     def _boot_id(self) -> str:
         result = self.run(["cat", BOOT_ID], timeout_s=_SHORT_S)

@@ -112,8 +112,6 @@ class VmMachine(RemoteMachine):
         limit_s = limit_s or self.first_boot_limit_s
         self.await_boot(limit_s, self._console_start, "", self._under_test)
         self.boot_s = time.monotonic() - begin
-        if self._under_test is not None:
-            self.install_modules(self._under_test)
 
     def end_report(self, *, ssh_alive: bool, console_alive: bool) -> EndReport:
         alive = not self.gone()
@@ -141,7 +139,7 @@ class VmMachine(RemoteMachine):
 
 def make_seed(spec: VmSpec, host_key: SshKey, setup: QemuSetup, network: UserNet) -> bytes:
     """The seed disk of a VM of this run."""
-    return seed_archive(Seed(spec.name, host_key.private, (setup.authorized,), network))
+    return seed_archive(Seed(spec.name, host_key.dropbear, (setup.authorized,), network))
 
 
 def event_words(qmp: Qmp | None) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from harness.adapters import accel as acceleration
@@ -54,6 +55,10 @@ _PATIENCE_S = 30.0
 _EMULATION_RETRIES = 2
 
 
+def _nothing() -> None:
+    pass
+
+
 def with_its_guest(role: Role) -> tuple[Role, ...]:
     """A machine and what runs on it, in the order in which they end."""
     return (Role.GUEST, Role.HOST) if role is Role.HOST else (role,)
@@ -70,7 +75,10 @@ class _Slot:
 
 
 class Fleet:
-    """get() the machine of a role, tell after_test() what became of a test, and close()."""
+    """get() the machine of a role, tell after_test() what became of a test, and close().
+
+    meanwhile: done once, in a thread, while the first machine boots.
+    """
 
     def __init__(
         self,
@@ -82,6 +90,7 @@ class Fleet:
         *,
         rules: RuleSet,
         live: LiveRecord,
+        meanwhile: Callable[[], None] = _nothing,
     ) -> None:
         self.token = secrets.token_hex(16)
         # per role, the "collection:test" lines that are installed; None: all
@@ -93,6 +102,9 @@ class Fleet:
         self._progress = progress
         self._rules = rules
         self._live = live
+        self._meanwhile = meanwhile
+        self._pool = ThreadPoolExecutor(1, "while booting")
+        self._kits: dict[Role, Future[selftest.Kit]] = {}
         self._slots: dict[Role, _Slot] = {}
         self._broken: dict[tuple[Role, str], str] = {}
         self._boots: dict[str, int] = {}  # by the machine's name
@@ -238,6 +250,7 @@ class Fleet:
         finally:
             if self.platform is not None:
                 self.platform.end()
+            self._pool.shutdown(cancel_futures=True)
 
     def how_to_reach(self) -> list[str]:
         """For --keep and boot: write ssh-<machine>.json and tell the commands."""
@@ -274,13 +287,15 @@ class Fleet:
             machine = self._nested(cell)
         slot = _Slot(machine, cell=cell)
         self._slots[role] = slot
+        kits = self._kit(role)
         self._boots[machine.name] = self._boots.get(machine.name, 0) + 1
         try:
             self._bring_up(role, machine)
             # a host machine in a cell is there for its guest, its tests run without a platform
             if role is Role.GUEST or not cell:
-                wanted = self.wanted.get(role)
-                slot.installed = selftest.install(machine, self._builds[role], wanted)
+                kit = kits.result()
+                selftest.install(machine, kit)
+                slot.installed = kit.listed
         except BaseException as exc:
             trouble = self.platform.trouble() if self.platform and cell else ""
             self.discard(role, blamed=True)
@@ -294,6 +309,17 @@ class Fleet:
             line = qemu_line(machine.argv)
             self._recorder.pins.pin(f"QEMU line of the {where}", line)
         return slot
+
+    def _kit(self, role: Role) -> Future[selftest.Kit]:
+        """The role's kselftests, packed once, while its first machine boots."""
+        if role not in self._kits:
+            first = not self._kits
+            build, wanted = self._builds[role], self.wanted.get(role)
+            modules = not self._deploys(role)
+            self._kits[role] = self._pool.submit(selftest.kit, build, wanted, modules=modules)
+            if first:
+                self._pool.submit(self._meanwhile)
+        return self._kits[role]
 
     def _platform(self, cell: str) -> PlatformProcess | None:
         """A fresh platform for the VM that is about to start: its QEMU connects at once."""
@@ -313,11 +339,16 @@ class Fleet:
             self.platform.forget()
         return self._vms.nested(host, self._cells.get(cell))
 
+    def _deploys(self, role: Role) -> bool:
+        """Whether the role's machine boots a kernel of its own before the one under test."""
+        lab = self._options.lab
+        return role is Role.HOST or (lab is not None and lab.role is role)
+
     def _bring_up(self, role: Role, machine: AnyMachine) -> None:
         build = self._builds[role]
         self._start(machine)
         self._progress.say(f"{machine.name}: answers over SSH after {machine.boot_s:.1f} s")
-        if role is Role.HOST or isinstance(machine, LabMachine):
+        if self._deploys(role):
             self._progress.say(f"{machine.name}: deploying {build.release} over SSH and kexec")
             machine.deploy(build)
             self._progress.say(

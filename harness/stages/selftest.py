@@ -87,20 +87,34 @@ class _Ran:
     last_lines: tuple[str, ...] = ()  # of the console, when the machine ended
 
 
-def install(
-    machine: RemoteMachine, build: KernelBuild, wanted: Collection[str] | None = None
-) -> tuple[str, ...]:
-    """Put the build's kselftests on the machine; the "collection:test" lines installed.
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What goes to a machine. archive: .tar.gz. listed: the "collection:test" lines in it."""
 
-    wanted: such lines, when only these will run: the other programs, a megabyte each, stay here.
+    archive: bytes
+    listed: tuple[str, ...]
+
+
+def kit(build: KernelBuild, wanted: Collection[str] | None = None, *, modules: bool = False) -> Kit:
+    """The build's kselftests; its modules too, for a machine that was not deployed to.
+
+    wanted: "collection:test" lines, when only these will run: the other programs, a megabyte each,
+    and the other collections stay here.
     """
     listed = kselftest_list(build)
-    unwanted = {
-        line.replace(":", "/", 1) for line in listed if wanted is not None and line not in wanted
-    }
-    archive = pack.without(build.kselftests, unwanted) if unwanted else build.kselftests
-    machine.unpack(archive, _REMOTE, fresh=True)
-    return tuple(line for line in listed if line.replace(":", "/", 1) not in unwanted)
+    here = tuple(line for line in listed if wanted is None or line in wanted)
+    programs = {line.replace(":", "/", 1) for line in listed if line not in here}
+    collections = {line.partition(":")[0] for line in listed}
+    collections -= {line.partition(":")[0] for line in here}
+    archive = pack.moved(build.kselftests, _REMOTE.lstrip("/"), programs | collections)
+    if modules:
+        archive += build.modules.read_bytes()
+    return Kit(archive, here)
+
+
+def install(machine: RemoteMachine, chosen: Kit) -> None:
+    """Put kselftests on the machine, and nothing else there."""
+    machine.unpack(chosen.archive, "/", replaced=_REMOTE)
 
 
 def script(test: TestId, markers: tuple[str, str], nonce: str, timeout_s: float) -> str:
@@ -113,13 +127,14 @@ def script(test: TestId, markers: tuple[str, str], nonce: str, timeout_s: float)
     begin, end = (shlex.quote(f"<5>{marker}") for marker in markers)
     # through cat: runner.sh appends to /dev/stdout, and sshd's socket cannot be opened by name
     return f"""(cd {_REMOTE} || exit 125
-before=$(cat /proc/sys/kernel/tainted)
+read -r before < /proc/sys/kernel/tainted
 echo {begin} > /dev/kmsg
 ./run_kselftest.sh -o {max(1, round(timeout_s))} -t {name} 2>&1
 status=$?
 echo {end} > /dev/kmsg
+read -r after < /proc/sys/kernel/tainted
 echo
-echo "{nonce} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)") < /dev/null 2>&1 | cat
+echo "{nonce} status=$status taint=$before,$after") < /dev/null 2>&1 | cat
 """
 
 

@@ -31,15 +31,14 @@ class Sent:
     """A machine that keeps what it is sent."""
 
     def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+        self.data = b""
 
-    def unpack(self, archive: Path | bytes, directory: str, *, fresh: bool) -> None:
-        assert fresh
-        self.files[directory] = archive if isinstance(archive, bytes) else archive.read_bytes()
+    def unpack(self, archive: bytes, directory: str, *, replaced: str) -> None:
+        assert (directory, replaced) == ("/", "/opt/kselftest")
+        self.data = archive
 
     def names(self) -> set[str]:
-        (data,) = self.files.values()
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
+        with tarfile.open(fileobj=io.BytesIO(self.data), ignore_zeros=True) as archive:
             return {entry.name for entry in archive if entry.isfile()}
 
 
@@ -57,8 +56,11 @@ def build(tmp_path: Path) -> KernelBuild:
 
 def install(build: KernelBuild, *wanted: set[str]) -> tuple[set[str], tuple[str, ...]]:
     machine = Sent()
-    listed = selftest.install(cast("RemoteMachine", machine), build, *wanted)
-    return machine.names(), listed
+    kit = selftest.kit(build, *wanted)
+    selftest.install(cast("RemoteMachine", machine), kit)
+    names = machine.names()
+    assert all(name.startswith("opt/kselftest/") for name in names)
+    return {name.removeprefix("opt/kselftest/") for name in names}, kit.listed
 
 
 def test_without_a_choice_everything_is_installed(build: KernelBuild) -> None:
@@ -73,20 +75,33 @@ def test_programs_that_will_not_run_stay_away_and_nothing_else(build: KernelBuil
     assert listed == ("tsm:races",)
 
 
-def test_a_role_without_a_test_gets_no_program(build: KernelBuild) -> None:
+def test_a_role_without_a_test_gets_no_collection(build: KernelBuild) -> None:
     names, listed = install(build, set())
-    assert set(FILES) - names == {"tsm/races", "tsm/rebind", "iommu/iommufd"}
+    assert names == {"run_kselftest.sh", "kselftest-list.txt", "kselftest/runner.sh"}
     assert listed == ()
 
 
 def test_modes_and_contents_survive(build: KernelBuild, tmp_path: Path) -> None:
     machine = Sent()
-    selftest.install(cast("RemoteMachine", machine), build, {"tsm:races"})
-    (data,) = machine.files.values()
-    (tmp_path / "sent.tar.gz").write_bytes(data)
+    selftest.install(cast("RemoteMachine", machine), selftest.kit(build, {"tsm:races"}))
+    (tmp_path / "sent.tar.gz").write_bytes(machine.data)
     with tarfile.open(tmp_path / "sent.tar.gz") as archive:
-        entry = archive.getmember("tsm/races")
+        entry = archive.getmember("opt/kselftest/tsm/races")
         stream = archive.extractfile(entry)
         assert stream is not None
         assert stream.read() == b"program"
         assert entry.mode & 0o111
+
+
+def test_modules_go_along_to_a_machine_that_is_not_deployed_to(
+    build: KernelBuild, tmp_path: Path
+) -> None:
+    module = tmp_path / "modules/lib/modules/7.3/kernel/demo.ko"
+    module.parent.mkdir(parents=True)
+    module.write_bytes(b"module")
+    pack(tmp_path / "modules", build.modules)
+    machine = Sent()
+    selftest.install(
+        cast("RemoteMachine", machine), selftest.kit(build, {"tsm:races"}, modules=True)
+    )
+    assert {"lib/modules/7.3/kernel/demo.ko", "opt/kselftest/tsm/races"} <= machine.names()

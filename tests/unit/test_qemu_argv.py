@@ -8,6 +8,7 @@ import struct
 import tarfile
 from dataclasses import replace
 from ipaddress import IPv4Network
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from harness.core.seed import Seed, seed_archive
 from harness.core.user_net import (
     UserNet,
     choose_user_net,
+    parse_ip_route,
     parse_listening_ports,
     parse_proc_net_route,
 )
@@ -73,7 +75,7 @@ def test_root_disk_comes_first_and_is_thrown_away() -> None:
 @pytest.mark.parametrize(
     ("accel", "cpu", "expected"),
     [
-        ("tcg", "", "EPYC-Rome,+svm,+npt"),
+        ("tcg", "", "EPYC-Rome,-svm"),
         ("kvm", "", "host"),
         ("kvm", "qemu64", "qemu64"),
     ],
@@ -146,22 +148,22 @@ def test_kernel_command_line_ends_with_the_specs_own_options() -> None:
     assert values(argv, "-append") == [kernel_append(SPEC)]
 
 
-def test_seed_holds_what_the_init_script_reads() -> None:
+def test_seed_holds_what_the_init_script_reads(tmp_path: Path) -> None:
     seed = Seed("guest", b"KEY", ("ssh-ed25519 AAAA a", "ssh-ed25519 BBBB b"), WIRING.network)
     data = seed_archive(seed)
     assert len(data) % 512 == 0
     assert data == seed_archive(seed)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        content = {
-            member.name: archive.extractfile(member).read()  # type: ignore[union-attr]
-            for member in archive
-        }
-    assert content == {
-        "ssh_host_ed25519_key": b"KEY",
+        archive.extractall(tmp_path, filter="tar")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run/tdisp").iterdir()} == {
+        "ssh_host_key": b"KEY",
         "authorized_keys": b"ssh-ed25519 AAAA a\nssh-ed25519 BBBB b\n",
         "hostname": b"guest\n",
-        "network": b"address=10.201.7.15/24 gateway=10.201.7.2\n",
+        "network": b"address=10.201.7.15 netmask=255.255.255.0 gateway=10.201.7.2\n",
     }
+    assert (tmp_path / "run/tdisp/ssh_host_key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "dev/stdout").readlink() == Path("/proc/self/fd/1")
+    assert (tmp_path / "dev/pts").is_dir()
 
 
 def nets(*texts: str) -> list[IPv4Network]:
@@ -174,7 +176,11 @@ def test_user_net_avoids_routes() -> None:
     assert choose_user_net(taken).network == IPv4Network("10.201.2.0/24")
     assert choose_user_net(nets("10.0.0.0/8")).network == IPv4Network("172.29.0.0/24")
     net = choose_user_net(nets("10.0.0.0/8", "172.16.0.0/12"))
-    assert (net.gateway, net.guest_cidr) == ("192.168.0.2", "192.168.0.15/24")
+    assert (net.gateway, net.guest, net.netmask) == (
+        "192.168.0.2",
+        "192.168.0.15",
+        "255.255.255.0",
+    )
 
 
 def test_user_net_says_when_all_are_taken() -> None:
@@ -190,6 +196,14 @@ def test_proc_net_route() -> None:
     )
     assert parse_proc_net_route(text) == tuple(nets("0.0.0.0/0", "10.201.0.0/24"))
     assert parse_proc_net_route("") == ()
+
+
+def test_routes_of_all_tables() -> None:
+    text = """[{"dst":"default","gateway":"10.0.0.1","dev":"eth0","flags":[]},
+        {"dst":"100.64.0.0/10","dev":"wg0","table":"51820"},
+        {"type":"local","dst":"127.0.0.1","dev":"lo","table":"local"}]"""
+    assert parse_ip_route(text) == tuple(nets("0.0.0.0/0", "100.64.0.0/10", "127.0.0.1/32"))
+    assert parse_ip_route("") == ()
 
 
 def test_listening_ports() -> None:

@@ -64,7 +64,7 @@ def machine(assets: Assets, setup: QemuSetup, spec: VmSpec) -> Iterator[QemuMach
         found = QemuMachine(spec, setup, assets.build)
         stack.callback(found.close)
         found.start()
-        selftest.install(found, assets.build)
+        selftest.install(found, selftest.kit(assets.build))
         for name, (script, _, _) in FAULTS.items():
             remote = f"/opt/kselftest/faults/{name}"
             found.run(["mkdir", "-p", "/opt/kselftest/faults"], timeout_s=30, check=True)
