@@ -170,8 +170,6 @@ def _execute(
 ) -> int:
     options = run_options(arguments, command)
     # late: a mistake in the options must be told at once
-    from harness.report import terminal  # noqa: PLC0415
-    from harness.stages.reports import FILES  # noqa: PLC0415
     from harness.stages.run import MainJob  # noqa: PLC0415
     from harness.terminal import TerminalProgress  # noqa: PLC0415
 
@@ -181,6 +179,9 @@ def _execute(
         result = job.execute(verb)
     finally:
         progress.close()
+    from harness.report import terminal  # noqa: PLC0415
+    from harness.stages.reports import FILES  # noqa: PLC0415
+
     run_dir = job.recorder.run_dir
     if verb is not None and not result.failures and all(s.expected for s in result.splats):
         _tell(f"done; records are in {run_dir}")

@@ -200,9 +200,12 @@ def _regex(text: Any, where: str) -> re.Pattern[str]:
 
 def _alternation(section: dict[str, Any], key: str, name: str) -> re.Pattern[str]:
     parts = _texts(section, key, f"{name}: lines", ())
-    for number, part in enumerate(parts, 1):
-        _regex(part, f"{name}: lines.{key}[{number}]")
-    return re.compile("|".join(f"(?:{part})" for part in parts)) if parts else _NEVER
+    try:
+        return re.compile("|".join(f"(?:{part})" for part in parts)) if parts else _NEVER
+    except re.error:
+        for number, part in enumerate(parts, 1):  # which one
+            _regex(part, f"{name}: lines.{key}[{number}]")
+        raise
 
 
 def _names(section: dict[str, Any], key: str, name: str) -> re.Pattern[str]:

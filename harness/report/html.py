@@ -109,6 +109,17 @@ def write(path: Path, result: RunResult, run_dir: Path) -> None:
     atomic.write_text(path, render(result, run_dir))
 
 
+def prepare() -> None:
+    """Compile the templates: it takes longer than writing the page of a small run."""
+    environment = _template().environment
+    for name in environment.list_templates(filter_func=_included):
+        environment.get_template(name)
+
+
+def _included(template: str) -> bool:
+    return template.startswith("_") or template.endswith(".css")
+
+
 def render(result: RunResult, run_dir: Path) -> str:
     """The page. Missing or unreadable logs show as a note, never as an error."""
     logs = LogReader(run_dir)

@@ -88,6 +88,10 @@ class Recorder:
             found = Verdict.INFRA  # what is not known yet may still go wrong
         return replace(result, verdict=found, exit_code=exit_code(found))
 
+    def begin(self) -> None:
+        """The first record on the disk."""
+        self._update(self._result)
+
     def save(self) -> None:
         self._update(self._result, whole=True)
 

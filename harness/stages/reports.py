@@ -25,6 +25,12 @@ SUMMARY, KCIDB = "summary.md", "kcidb.json"
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # names the file that a job's summary is made of
 
 
+def prepare() -> None:
+    """What writing takes and no result is needed for."""
+    json_report.prepare()
+    html.prepare()
+
+
 def write_all(recorder: Recorder, options: RunOptions, progress: Progress) -> None:
     """result.json, then every other report; one that cannot be written does not stop the rest.
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -35,7 +36,7 @@ from harness.model.plan import Plan, TestId, TestSelection
 from harness.model.progress import Progress
 from harness.model.results import SCHEMA_VERSION, RunResult, Verdict
 from harness.report import json_report
-from harness.stages import build, failures, lab, reports, source
+from harness.stages import build, failures, lab, source
 from harness.stages.decode import decode_traces
 from harness.stages.fleet import Fleet
 from harness.stages.kernels import KernelMaker
@@ -115,7 +116,7 @@ class MainJob:
         TABLE.on_start, TABLE.on_end = self._live.add_process, self._live.remove_process
         user_error: UserError | None = None
         try:
-            self.recorder.save()
+            self.recorder.begin()
             for leftover in live.sweep(self._options.cache):
                 self._progress.say(f"cleared up after {leftover.run}: {leftover.what}")
             with self.recorder.growing(), self._failures_recorded():
@@ -130,7 +131,7 @@ class MainJob:
             finally:
                 TABLE.stopping.clear()  # reports, and the next run of this process, may start some
                 try:
-                    reports.write_all(self.recorder, self._options, self._progress)
+                    _reports().write_all(self.recorder, self._options, self._progress)
                 finally:
                     with interrupts_later():
                         # a process started after this run must not bring its record back to life
@@ -298,6 +299,7 @@ class MainJob:
             self._progress,
             rules=self.rules,
             live=self._live,
+            meanwhile=_prepare_reports,
         )
         try:
             yield fleet
@@ -313,6 +315,18 @@ class MainJob:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)
+
+
+def _reports() -> types.ModuleType:
+    """The writers of reports: their libraries take a quarter of a second to load."""
+    from harness.stages import reports  # noqa: PLC0415
+
+    return reports
+
+
+def _prepare_reports() -> None:
+    """Only the end of a run needs them: they are made ready while its first machine boots."""
+    _reports().prepare()
 
 
 def names_nothing_at_all(plan: Plan, text: str, expression: Expression | None) -> None:

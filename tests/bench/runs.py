@@ -17,14 +17,20 @@ from harness.model.kernel import Role
 from tests.bench.machines import Bench
 from tests.bench.rows import Row, alternate
 
-# runs a command and tells its own use of CPU and memory, without that of its children
+# runs a command and tells its own use of CPU and memory, without that of its children. VmHWM:
+# ru_maxrss begins with that of the process which forked this one
 _SELF = """
-import resource, sys
-from harness import cli
-code = cli.main(sys.argv[1:])
-use = resource.getrusage(resource.RUSAGE_SELF)
-print(f"SELF {use.ru_utime + use.ru_stime} {use.ru_maxrss}", file=sys.stderr)
-sys.exit(code)
+import atexit, re, resource, sys
+from pathlib import Path
+
+def tell():
+    use = resource.getrusage(resource.RUSAGE_SELF)
+    kib = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+    print(f"SELF {use.ru_utime + use.ru_stime} {kib}", file=sys.stderr)
+
+atexit.register(tell)
+from harness.__main__ import main
+main()
 """
 
 
