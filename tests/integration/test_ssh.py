@@ -129,7 +129,9 @@ def test_connection_cut_in_the_middle(sshd: LoopbackSshd, ssh: SshConnection) ->
 def test_small_packets_are_not_held_back(ssh: SshConnection) -> None:
     ssh.connect()
     assert ssh._transport is not None
-    assert ssh._transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    plain = ssh._transport.sock
+    assert isinstance(plain, socket.socket)
+    assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_server_restarted(sshd: LoopbackSshd, ssh: SshConnection) -> None:
