@@ -281,6 +281,9 @@ def shell(arguments: argparse.Namespace, command: Sequence[str]) -> int:
             "--runs-dir stands before the machine's name",
         ) from exc
     extra = [word for word in arguments.command if word != "--"]
+    if not extra and sys.stdin.isatty():
+        # the login shell of our machines is a small one
+        extra = ["-t", "command -v bash > /dev/null && exec bash -l; exec sh -l"]
     os.execvp(argv[0], [*argv, *extra])
 
 
