@@ -35,6 +35,7 @@ ALL_TDIS = 0xFFFFFFFF
 MAX_LIST_ENTRIES = 65536
 _HOST = range(0x01, 0x10)
 _GUEST = range(0x10, 0x80)
+_BOTH = (Command.TDI_INFO,)
 _LIST_ENTRY = struct.Struct("<QII")  # GPA, pages, 1 for shared
 # evidence objects
 OBJECT_CHAIN, OBJECT_MEASUREMENTS, OBJECT_REPORT = 0, 1, 2
@@ -122,7 +123,7 @@ class SecurityProcessor:
 
     def _dispatch(self, command: Command, request: Request) -> Answer:
         allowed = _HOST if request.host else _GUEST
-        if command not in allowed and command < Command.INJECT:
+        if command not in (*allowed, *_BOTH) and command < Command.INJECT:
             return Answer(Result.DENIED)
         try:
             return self._table[command](request)

@@ -79,7 +79,10 @@ class Result(IntEnum):
 
 
 class Command(IntEnum):
-    """Mailbox opcodes: 0x0x host, 0x1x and 0x2x guest, 0x8x tests (both ports)."""
+    """Mailbox opcodes: 0x0x host, 0x1x and 0x2x guest, 0x8x tests (both ports).
+
+    TDI_INFO is for both ports, too.
+    """
 
     CONNECT = 0x01
     DISCONNECT = 0x02

@@ -126,9 +126,19 @@ def test_guests_may_not_give_host_commands(rig: Rig, command: Command) -> None:
     assert rig.platform.tdis[0].bound
 
 
-@pytest.mark.parametrize("command", [c for c in Command if 0x10 <= c < 0x80])
+@pytest.mark.parametrize(
+    "command", [c for c in Command if 0x10 <= c < 0x80 and c is not C.TDI_INFO]
+)
 def test_hosts_may_not_give_guest_commands(rig: Rig, command: Command) -> None:
     assert rig.command(command, host=True)[0] is R.DENIED
+
+
+def test_both_may_ask_what_a_tdi_is(rig: Rig) -> None:
+    connected, bound = 1 << 8, 1 << 9
+    rig.command(C.UNBIND, host=True)
+    for host in (True, False):
+        result, outs = rig.command(C.TDI_INFO, host=host)
+        assert (result, outs[0] & (connected | bound)) == (R.OK, connected)
 
 
 @pytest.mark.parametrize("opcode", [0x0F, 0x7F, 0xFFFFFFFF])
