@@ -80,7 +80,7 @@ def test_a_patch_that_is_not_there_leaves_no_directory(
     assert cli.main(words) == 64
     out, err = capsys.readouterr()
     assert out == ""
-    assert "hint: there are: tsm-class, iommufd-selftest" in err
+    assert "hint: there are: tsm-class, tsm-link, iommufd-selftest" in err
     assert not (tmp_path / "runs").exists()
 
 
