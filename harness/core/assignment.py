@@ -16,8 +16,8 @@ from harness.errors import MachineError
 from harness.model.platform import PlatformCell
 
 HUGE_PAGE_MIB = 2
-# of the guest port of the security processor and of a TDI (docs/platform.md)
-_GUEST_PORT_ID, _TDI_ID = "0x0def", "0x0dee"
+# of the ports of the security processor and of a TDI (docs/platform.md)
+_GUEST_PORT_ID, _HOST_PORT_ID, _TDI_ID = "0x0def", "0x0df0", "0x0dee"
 # pt: only what vfio-pci hands on is translated, the machine's own devices stay as fast as they are
 HOST_APPEND = "intel_iommu=on iommu=pt"
 
@@ -40,6 +40,53 @@ for d in {sysfs}/bus/pci/devices/*; do
   echo "${{d##*/}} $device ${{driver##*/}}"
 done
 """
+
+
+def connect(sysfs: str = "/sys") -> str:
+    """Shell by which the host's kernel takes charge: it connects the TDIs to its TSM.
+
+    Prints "tsm NAME", then "BDF CONNECTED" for each TDI. vfio-pci binds to a guest what it gets
+    from then on, so this comes before bind(). What is connected stays so.
+    """
+    return f"""
+modprobe -abq tdisp-emu-link vfio-pci 2>/dev/null
+tsm=
+for t in {sysfs}/class/tsm/*; do
+  read -r id < "$t/device/device" && [ "$id" = {_HOST_PORT_ID} ] && tsm=${{t##*/}}
+done 2>/dev/null
+echo "tsm $tsm"
+[ -n "$tsm" ] || exit 0
+echo 1 > {sysfs}/module/vfio_pci/parameters/tsm_bind
+tdis=
+for d in {sysfs}/bus/pci/devices/*; do
+  read -r vendor < "$d/vendor"; read -r device < "$d/device"
+  [ "$vendor" = 0x1b36 ] && [ "$device" = {_TDI_ID} ] && tdis="$tdis $d"
+done
+for d in $tdis; do
+  [ -e "$d/tsm/connect" ] || continue
+  read -r have < "$d/tsm/connect"
+  [ "$have" = "$tsm" ] || echo "$tsm" > "$d/tsm/connect"
+done
+for d in $tdis; do
+  dsm=
+  [ -e "$d/tsm/dsm" ] && read -r dsm < "$d/tsm/dsm"
+  echo "${{d##*/}} ${{dsm:-no}}"
+done
+"""
+
+
+def check_connected(text: str, cell: PlatformCell) -> str:
+    """The TSM's name, of what connect() printed. MachineError when a TDI is not connected."""
+    words = [line.split() for line in text.splitlines()]
+    named = [rest for first, *rest in words if first == "tsm"]
+    if named != [rest for rest in named if rest] or len(named) != 1:
+        raise MachineError("host: its kernel has no TSM for the platform's host port")
+    tdis = {first: rest for first, *rest in words if first != "tsm"}
+    lost = sorted(address for address, dsm in tdis.items() if dsm == ["no"])
+    if lost or len(tdis) != cell.tdis:
+        which = ", ".join(lost) or f"{len(tdis)} of {cell.tdis} found"
+        raise MachineError(f"host: TDIs that {named[0][0]} did not connect: {which}")
+    return named[0][0]
 
 
 @dataclass(frozen=True, slots=True)

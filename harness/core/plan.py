@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from harness.core.platform_plan import (
     cells,
     check_matrix,
-    parse_axes,
+    host_binds,
+    parse_entry,
     parse_expectation,
     parse_platform,
 )
@@ -29,7 +30,7 @@ from harness.model.plan import (
     Topology,
     VmSize,
 )
-from harness.model.platform import PlatformCell
+from harness.model.platform import BY_HOST, PlatformCell
 
 _MAX_PAIR_MIB = 3072
 MAX_REPEAT = 100
@@ -153,18 +154,29 @@ def _place(table: Table, role: Role, topology: Topology) -> tuple[bool, bool]:
             f"{table.where}: {table.path}.topology: only for the role guest",
             hint="the host machine is a part of the pair; leave the key out",
         )
-    if "platform" in table.data and role is Role.HOST:
-        raise UserError(
-            f"{table.where}: {table.path}.platform: only for the role guest",
-            hint="the host machine has no platform of its own; leave the key out",
-        )
     if where is Topology.PAIR and topology is Topology.SOLO:
         raise UserError(
             f"{table.where}: {table.path}.topology: pair in a plan for solo",
             hint='a plan with topology = "pair" may have entries with topology = "solo"',
         )
+    _check_binds(table, role, where)
     solo = where is Topology.SOLO
     return solo, solo or "platform" in table.data
+
+
+def _check_binds(table: Table, role: Role, where: Topology) -> None:
+    """The host's kernel binds in the pair alone, and has no other business with the platform."""
+    axes = parse_entry(table.table("platform"))
+    if role is Role.HOST and "platform" in table.data and dict(axes).get("binds") != (BY_HOST,):
+        raise UserError(
+            f"{table.where}: {table.path}.platform: only for the role guest",
+            hint=f'the host machine has a part in it with binds = "{BY_HOST}"',
+        )
+    if host_binds(axes) and where is Topology.SOLO:
+        raise UserError(
+            f'{table.where}: {table.path}.platform.binds: "{BY_HOST}" in topology solo',
+            hint="there is no host machine; such an entry belongs into a plan for the pair",
+        )
 
 
 def _selection(table: Table, topology: Topology) -> TestSelection:
@@ -196,7 +208,7 @@ def _selection(table: Table, topology: Topology) -> TestSelection:
         sysctl=tuple((name, str(v)) for name, v in table.table("sysctl").data.items()),
         solo=solo,
         on_platform=on_platform,
-        axes=parse_axes(table.table("platform")),
+        axes=parse_entry(table.table("platform")),
         expect=parse_expectation(table.table("expect")),
     )
 
@@ -222,7 +234,9 @@ def _known(table: Table, pattern: str) -> KnownFailure:
 
 def matrix(plan: Plan, selection: TestSelection) -> tuple[PlatformCell | None, ...]:
     """The cells in which the tests of a selection run; (None,) without a platform."""
-    if plan.platform is None or selection.role is not Role.GUEST or not selection.on_platform:
+    if plan.platform is None or not selection.on_platform:
+        return (None,)
+    if selection.role is Role.HOST and not host_binds(selection.axes):
         return (None,)
     found = cells(plan.platform, selection.axes)
     nested = plan.topology is Topology.PAIR and not selection.solo
@@ -256,7 +270,8 @@ def first_cell(plan: Plan) -> str:
 def in_topology(plan: Plan, topology: Topology) -> Plan:
     """The plan as --topology makes it. In solo every guest is a VM of the controller.
 
-    UserError for a plan whose platform belongs to solo.
+    Entries in which the host binds are left out there. UserError for a plan whose platform belongs
+    to solo, and when nothing is left.
     """
     if topology is plan.topology:
         return plan
@@ -265,7 +280,13 @@ def in_topology(plan: Plan, topology: Topology) -> Plan:
             f"--topology {topology}: plan {plan.name} has a [platform] for solo",
             hint="plan default has tests of both topologies",
         )
-    return replace(plan, topology=topology)
+    left = tuple(one for one in plan.selections if not host_binds(one.axes))
+    if not left:
+        raise UserError(
+            f"--topology {topology}: plan {plan.name} has no test without a host machine",
+            hint="leave the option out",
+        )
+    return replace(plan, topology=topology, selections=left)
 
 
 def choose_tests(

@@ -8,13 +8,15 @@ TDIs are the functions of one device, as hardware has them: function 0 is the PF
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from harness.model.platform import ALL_ONES, PlatformCell
 
-GUEST_PORT = "tsm-guest"
+GUEST_PORT, HOST_PORT = "tsm-guest", "tsm-host"
 _PORTS = ("tsm-rp", "tdi-rp")
+_HOST_ROOT_PORT = "host-rp"
 # apart from those of the empty root ports
 _CHASSIS = 200
 # where firmware puts them behind the second of these ports, until the guest's LOCK says it better
@@ -29,18 +31,18 @@ def platform_argv(cell: PlatformCell, socket_dir: PurePath, log: PurePath) -> li
     argv += ["--c-bit", str(cell.c_bit)]
     for number in range(cell.tdis):
         argv += ["--tdi", f"{_TDI_BUS}.{number}"]
-    return argv
+    return argv + ["--no-autobind"] * cell.by_host
 
 
 def sockets(cell: PlatformCell) -> tuple[str, ...]:
-    """The functions that the VM gets, by the names of their sockets, in bus order."""
+    """The functions that the guest gets, by the names of their sockets, in bus order."""
     return (GUEST_PORT, *(f"tdi{number}" for number in range(cell.tdis)))
 
 
-def root_ports() -> list[str]:
-    """The QEMU arguments of the two root ports."""
+def root_ports(ports: Sequence[str] = _PORTS) -> list[str]:
+    """The QEMU arguments of root ports, by default the two of a guest."""
     argv: list[str] = []
-    for number, port in enumerate(_PORTS):
+    for number, port in enumerate(ports):
         place = f"chassis={_CHASSIS + number},slot={_CHASSIS + number}"
         argv += ["-device", f"pcie-root-port,id={port},{place}"]
     return argv
@@ -66,10 +68,16 @@ def device_places(cell: PlatformCell) -> tuple[Place, ...]:
     )
 
 
+def places(cell: PlatformCell) -> tuple[Place, ...]:
+    """The places in the VM that has the platform: with the host's port, a host machine."""
+    last = (Place(HOST_PORT, _HOST_ROOT_PORT, "0.0", multifunction=False),) * cell.by_host
+    return device_places(cell) + last
+
+
 def devices(cell: PlatformCell, socket_dir: PurePath) -> tuple[dict[str, object], ...]:
     """The functions as QEMU's -device and QMP's device_add take them, in bus order."""
     found = []
-    for place in device_places(cell):
+    for place in places(cell):
         device: dict[str, object] = {
             "driver": "vfio-user-pci",
             "id": f"platform-{place.name}",
@@ -86,7 +94,7 @@ def devices(cell: PlatformCell, socket_dir: PurePath) -> tuple[dict[str, object]
 
 def qemu_platform(cell: PlatformCell, socket_dir: PurePath) -> tuple[str, ...]:
     """The further arguments of a VM that has the platform."""
-    argv = root_ports()
+    argv = root_ports((*_PORTS, *(_HOST_ROOT_PORT,) * cell.by_host))
     for device in devices(cell, socket_dir):
         argv += ["-device", json.dumps(device, separators=(",", ":"))]
     return tuple(argv)

@@ -14,7 +14,15 @@ from dataclasses import replace
 from typing import Any
 
 from harness.core.toml_table import Table
-from harness.model.platform import ALL_ONES, KNOBS, Expectation, PlatformCell, PlatformPlan
+from harness.model.platform import (
+    ALL_ONES,
+    BY_HOST,
+    ENTRY_KNOBS,
+    KNOBS,
+    Expectation,
+    PlatformCell,
+    PlatformPlan,
+)
 
 Axes = tuple[tuple[str, tuple[str | int, ...]], ...]
 
@@ -34,9 +42,9 @@ def parse_platform(table: Table) -> PlatformPlan:
     return PlatformPlan(base, parse_axes(table.table("axes")))
 
 
-def parse_axes(table: Table) -> Axes:
+def parse_axes(table: Table, knobs: tuple[str, ...] = KNOBS) -> Axes:
     """A table of knob = value or list of values."""
-    table.known(*KNOBS)
+    table.known(*knobs)
     axes = []
     for key, given in table.data.items():
         values = given if isinstance(given, list) else [given]
@@ -44,6 +52,16 @@ def parse_axes(table: Table) -> Axes:
             raise table.error(key, "an empty list: no cell would be left")
         axes.append((key, tuple(dict.fromkeys(_value(table, key, value) for value in values))))
     return tuple(axes)
+
+
+def parse_entry(table: Table) -> Axes:
+    """The `platform` table of a `[[tests]]` entry."""
+    return parse_axes(table, ENTRY_KNOBS)
+
+
+def host_binds(axes: Axes) -> bool:
+    """Whether some cell of an entry is one in which the host machine's kernel binds."""
+    return BY_HOST in dict(axes).get("binds", ())
 
 
 def parse_expectation(table: Table) -> Expectation:
@@ -123,4 +141,5 @@ _CHECKS: dict[str, tuple[Callable[[object], str | int | None], str]] = {
     "bme_clear": (_word("error", "ignore"), "error or ignore"),
     "c_bit": (_number(32, 51), "a bit from 32 to 51"),
     "tdis": (_number(1, _MAX_TDIS), f"a number from 1 to {_MAX_TDIS}"),
+    "binds": (_word("platform", BY_HOST), f"platform or {BY_HOST}"),
 }

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness import layout
 from harness.adapters.process import TABLE, Child
-from harness.core.platform_argv import platform_argv, qemu_platform, sockets
+from harness.core.platform_argv import places, platform_argv, qemu_platform
 from harness.errors import MachineError
 from harness.model.platform import PlatformCell
 
@@ -70,7 +70,7 @@ class PlatformProcess:
                 stdout=output,
                 stderr=output,
             )
-        wanted = [self._directory / f"{name}.sock" for name in sockets(self.cell)]
+        wanted = [self._directory / f"{place.name}.sock" for place in places(self.cell)]
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline and self.alive():
             if all(path.is_socket() for path in wanted):

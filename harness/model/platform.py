@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 ALL_ONES = (1 << 64) - 1
 KNOBS = ("model", "vtom", "locked_t0", "bme_clear", "c_bit", "tdis")
+# what an entry of [[tests]] may say besides
+ENTRY_KNOBS = (*KNOBS, "binds")
+BY_HOST = "host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,8 @@ class PlatformCell:
 
     model: "A", "B" or "N". vtom: suggested to the guest in model N. tdis: functions of the one
     device that is assigned. append: goes on the guest kernel's command line. nested: the guest is
-    the one of a pair, and the host machine assigns the functions to it.
+    the one of a pair, and the host machine assigns the functions to it. binds: who connects the
+    TDIs and binds them to the guest; "host": the kernel of the pair's host machine.
     """
 
     model: str = "B"
@@ -26,6 +30,12 @@ class PlatformCell:
     tdis: int = 2
     append: str = ""
     nested: bool = False
+    binds: str = "platform"  # or "host"
+
+    @property
+    def by_host(self) -> bool:
+        """Whether the host machine has the host port of the security processor."""
+        return self.binds == BY_HOST
 
     @property
     def name(self) -> str:
@@ -41,6 +51,8 @@ class PlatformCell:
             words.append(f"cbit-{self.c_bit}")
         if self.tdis != 2:
             words.append(f"tdis-{self.tdis}")
+        if self.by_host:
+            words.append("host-binds")
         if self.nested:
             words.append("pair")
         return "+".join(words)

@@ -155,6 +155,11 @@ class Fleet:
         known = self._cells.get(cell)
         return self._options.topology is Topology.SOLO if known is None else not known.nested
 
+    def has_tests(self, role: Role, cell: str = "") -> bool:
+        """Whether kselftests run there: a host machine that does not bind only has its guest."""
+        known = self._cells.get(cell)
+        return role is Role.GUEST or known is None or known.by_host
+
     def name(self, role: Role, cell: str = "") -> str:
         """Of the role's machine: its console and its records go by it."""
         apart = self._options.topology is Topology.PAIR and self.alone(role, cell)
@@ -291,11 +296,12 @@ class Fleet:
         self._boots[machine.name] = self._boots.get(machine.name, 0) + 1
         try:
             self._bring_up(role, machine)
-            # a host machine in a cell is there for its guest, its tests run without a platform
-            if role is Role.GUEST or not cell:
+            if self.has_tests(role, cell):
                 kit = kits.result()
                 selftest.install(machine, kit)
                 slot.installed = kit.listed
+            if role is Role.HOST and self.platform is not None and cell:
+                self.platform.forget()  # boot firmware, two kernels: nobody's doing
         except BaseException as exc:
             trouble = self.platform.trouble() if self.platform and cell else ""
             self.discard(role, blamed=True)

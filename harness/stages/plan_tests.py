@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
+from harness.core.kconfig import parse_config
 from harness.core.plan import all_cells
 from harness.core.splat_rules import RuleSet
 from harness.errors import InfraError, KernelError, StorageError
@@ -38,6 +39,7 @@ class PlanTests:
         self._progress = progress
         self._rules = rules
         self._today = today
+        self._builds: Mapping[Role, KernelBuild] = {}
 
     def run(
         self,
@@ -46,6 +48,7 @@ class PlanTests:
         chosen: tuple[tuple[TestId, TestSelection], ...],
     ) -> None:
         """Boot what comes first, then run the tests in the order of the plan."""
+        self._builds = builds
         with self._recorder.stage(self._progress, "boot"):
             self.boot_first(fleet, builds, chosen)
         with self._recorder.stage(self._progress, "kselftests"):
@@ -87,7 +90,12 @@ class PlanTests:
         if reason is not None:
             return f"plan: {reason}"
         cell = all_cells(self._options.plan).get(test.cell)
-        return lab.cannot_have(self._options.lab, cell) if cell is not None else ""
+        if cell is None:
+            return ""
+        host = self._builds.get(Role.HOST)
+        if cell.by_host and host is not None and not _has_link_tsm(host):
+            return "the host's kernel has no TSM for the platform (CONFIG_TDISP_EMU_LINK)"
+        return lab.cannot_have(self._options.lab, cell)
 
     def one(self, fleet: Fleet, built: KernelBuild, test: TestId, selection: TestSelection) -> None:
         """One test of the plan, recorded whatever happens; repeated as the plan says."""
@@ -154,6 +162,11 @@ class PlanTests:
             # that the machine could not be looked at changes nothing about the test
             self._recorder.failure(failures.from_error(exc))
         return result
+
+
+def _has_link_tsm(host: KernelBuild) -> bool:
+    """Without our series (--no-builtin-series host) it has none."""
+    return parse_config(host.config.read_text()).get("TDISP_EMU_LINK") in ("y", "m")
 
 
 def _is_built(built: KernelBuild, test: TestId) -> bool:

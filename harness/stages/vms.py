@@ -107,6 +107,10 @@ class VmMaker:
 
     def _assign(self, host: RemoteMachine, cell: PlatformCell, memory_mib: int) -> tuple[str, ...]:
         """Hand the functions to vfio-pci, and make room for the guest; the guest's arguments."""
+        if cell.by_host:
+            told = host.run(assignment.connect(), timeout_s=_SHORT_S).stdout.decode()
+            tsm = assignment.check_connected(told, cell)
+            self._progress.say(f"host: {tsm} has connected the TDIs, vfio-pci binds them")
         bound = host.run(assignment.bind(), timeout_s=_SHORT_S, check=True)
         functions = assignment.parse_bound(bound.stdout.decode(), cell)
         count = assignment.huge_pages(memory_mib)

@@ -126,6 +126,32 @@ def test_a_guest_with_a_platform_waits_for_the_hosts_tests(job: MainJob, places:
     assert places._slots[Role.HOST].cell == ""
 
 
+def test_a_host_machine_that_binds_has_tests(places: Places) -> None:
+    cells = PlatformCell(nested=True), PlatformCell(nested=True, binds="host")
+    places._cells = {cell.name: cell for cell in cells}
+    told = [places.has_tests(Role.HOST, name) for name in ("", *places._cells)]
+    assert told == [True, False, True]
+    assert all(places.has_tests(Role.GUEST, name) for name in ("", *places._cells))
+
+
+@pytest.mark.parametrize(
+    ("config", "runs"),
+    [("CONFIG_TDISP_EMU_LINK=y\n", True), ("# CONFIG_TDISP_EMU_LINK is not set\n", False)],
+)
+def test_a_host_kernel_that_cannot_bind_is_a_skip(
+    job: MainJob, places: Places, tmp_path: Path, config: str, runs: bool
+) -> None:
+    (tmp_path / "config").write_text(config)
+    by_host = replace(chosen_of(job)[1][1], on_platform=True, axes=(("binds", ("host",)),))
+    plan = replace(job._options.plan, selections=(by_host,))
+    job.tests._options = replace(job._options, plan=plan)
+    test = TestId(Role.GUEST, "tsm", "freeze", "model-B+host-binds+pair")
+    job.tests._builds = places._builds
+    reason = job.tests._left_out(test, by_host)
+    assert ("CONFIG_TDISP_EMU_LINK" not in reason) == runs
+    assert job.tests._left_out(replace(test, cell=""), by_host) == ""
+
+
 def test_the_pair_boots_first(job: MainJob, places: Places) -> None:
     chosen = chosen_of(job)
     job.tests.boot_first(places, places._builds, chosen)

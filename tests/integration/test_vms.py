@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,7 @@ CELL = PlatformCell(append="cc_emulated=on", nested=True)
 BOUND = (
     b"0000:04:00.0 0x0def vfio-pci\n0000:05:00.0 0x0dee vfio-pci\n0000:05:00.1 0x0dee vfio-pci\n"
 )
+CONNECTED = b"tsm tsm1\n0000:05:00.0 0000:05:00.0\n0000:05:00.1 0000:05:00.0\n"
 
 
 class HostMachine:
@@ -36,8 +38,10 @@ class HostMachine:
     name = "host"
     accel = TCG
 
-    def __init__(self, bound: bytes = BOUND, huge_pages: int = 10_000) -> None:
-        self.bound, self.huge_pages = bound, huge_pages
+    def __init__(
+        self, bound: bytes = BOUND, huge_pages: int = 10_000, connected: bytes = CONNECTED
+    ) -> None:
+        self.bound, self.huge_pages, self.connected = bound, huge_pages, connected
         self.asked: list[str] = []
 
     def run(self, command: str | Sequence[str], **options: object) -> ExecResult:
@@ -45,7 +49,9 @@ class HostMachine:
         text = command if isinstance(command, str) else " ".join(command)
         self.asked.append(text)
         out = b""
-        if "driver_override" in text:
+        if "tsm/connect" in text:
+            out = self.connected
+        elif "driver_override" in text:
             out = self.bound
         elif "nr_hugepages" in text:
             out = f"{self.huge_pages}\n".encode()
@@ -98,6 +104,22 @@ def test_the_guest_gets_functions_memory_and_command_line(maker: VmMaker) -> Non
     assert sum(word.startswith("vfio-pci,host=0000:") for word in spec.extra_args) == 3
     assert guest.append.endswith("cc_emulated=on")
     assert any("echo 384 >" in text for text in host.asked), "768 MiB"
+
+
+def test_the_host_connects_before_vfio_takes_over(maker: VmMaker) -> None:
+    """vfio-pci binds to its guest what is connected, and what it gets from then on."""
+    by_host = replace(CELL, binds="host")
+    host = HostMachine()
+    guest = maker.nested(cast(RemoteMachine, host), by_host)
+    assert sum(word.startswith("vfio-pci,host=0000:") for word in guest._spec.extra_args) == 3
+    steps = ("tsm/connect", "driver_override", "nr_hugepages")
+    order = [step for text in host.asked for step in steps if step in text]
+    assert tuple(dict.fromkeys(order)) == steps
+    autobound = HostMachine()
+    maker.nested(cast(RemoteMachine, autobound), CELL)
+    assert not any("tsm/connect" in text for text in autobound.asked)
+    with pytest.raises(MachineError, match="no TSM for the platform's host port"):
+        maker.nested(cast(RemoteMachine, HostMachine(connected=b"tsm \n")), by_host)
 
 
 def test_a_guest_without_a_platform_changes_nothing_on_the_host(maker: VmMaker) -> None:

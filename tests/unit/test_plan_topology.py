@@ -77,6 +77,38 @@ def test_in_a_pair_only_those_have_the_platform_that_ask_for_it() -> None:
     ]
 
 
+BY_HOST = 'platform = { model = "B", binds = "host" }\n'
+
+
+def test_the_host_has_tests_where_it_binds() -> None:
+    """In one cell with the guest, and before it: one host machine serves both."""
+    plan = plan_of(PLATFORM + HOST + BY_HOST + GUEST.format("rebind") + BY_HOST + HOST)
+    assert chosen(plan) == [
+        "host:tsm:x",
+        "host:tsm:x@model-B+host-binds+pair",
+        "guest:tsm:rebind@model-B+host-binds+pair",
+    ]
+    cells = all_cells(plan)
+    assert [(cell.by_host, cell.nested) for cell in cells.values()] == [(True, True)]
+
+
+def test_binds_is_no_knob_of_the_whole_plan() -> None:
+    for where in ('binds = "host"\n', 'axes = { binds = ["host"] }\n'):
+        with pytest.raises(UserError, match="binds: unknown key"):
+            plan_of("[platform]\n" + where + GUEST.format("a") + SOLO)
+    with pytest.raises(UserError, match=r"platform.binds: expected platform or host, got 'me'"):
+        plan_of(PLATFORM + GUEST.format("a") + 'platform = { binds = "me" }')
+
+
+def test_without_a_host_nobody_binds_by_it() -> None:
+    plan = plan_of(MIXED + GUEST.format("rebind") + BY_HOST)
+    left = in_topology(plan, Topology.SOLO)
+    assert not any(cell.by_host for cell in all_cells(left).values())
+    assert len(left.selections) == len(plan.selections) - 1
+    with pytest.raises(UserError, match="has no test without a host machine"):
+        in_topology(plan_of(PLATFORM + GUEST.format("rebind") + BY_HOST), Topology.SOLO)
+
+
 def test_topology_solo_makes_every_guest_stand_alone() -> None:
     plan = in_topology(plan_of(MIXED), Topology.SOLO)
     assert [str(t) for t, _ in choose_tests(plan, {Role.GUEST: BUILT[Role.GUEST]}, None)] == [
@@ -99,6 +131,14 @@ def test_what_boot_boots() -> None:
     [
         (PLATFORM + HOST + SOLO, "p.toml: tests[0].topology: only for the role guest"),
         (PLATFORM + HOST + "platform = { model = 'A' }", "p.toml: tests[0].platform: only for the"),
+        (
+            PLATFORM + HOST + 'platform = { binds = ["platform", "host"] }',
+            "p.toml: tests[0].platform: only for the role guest",
+        ),
+        (
+            PLATFORM + GUEST.format("a") + SOLO + 'platform = { binds = "host" }',
+            'p.toml: tests[0].platform.binds: "host" in topology solo',
+        ),
         (GUEST.format("races") + SOLO, "p.toml: tests[0].topology: solo in a plan for the pair"),
         (PLATFORM + GUEST.format("races"), "p.toml: platform: no entry of [[tests]] has it"),
         (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
@@ -184,6 +185,9 @@ def test_the_platform_understands_its_options() -> None:
     assert (options.knobs.bme_clear, options.knobs.c_bit) == ("ignore", 47)
     assert len(options.bdfs) == 3
     assert not options.stay, "it has to end with its VM"
+    assert options.autobind
+    argv = platform_argv(replace(cell, binds="host"), PurePosixPath("/s"), PurePosixPath("/log"))
+    assert not options_from(parser.parse_args(argv)).autobind
 
 
 def test_the_security_processor_comes_first_and_tdis_are_one_device() -> None:
