@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""docs/catalogue.md: all numbers, and each named test exists and runs in the plan `trust`."""
+"""docs/catalogue.md: all numbers, and each named test exists and runs in the plan `trust`, or, of
+the host's side, in the plan `default`."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.plan import parse_plan
+from harness.model.kernel import Role
+from harness.model.plan import Plan
 
 _ROOT = Path(__file__).parents[2]
 _PAGE = (_ROOT / "docs/catalogue.md").read_text()
@@ -61,10 +64,20 @@ def test_git_ignores_what_make_builds() -> None:
 
 
 def test_runs_in_the_plan() -> None:
-    path = _ROOT / "configs/plans/trust.toml"
-    plan = parse_plan(path.read_text(), str(path), "trust")
-    run = {test for selection in plan.selections for test in selection.tests}
+    run = {test for one in _plan("trust").selections for test in one.tests}
+    hosts = [one for one in _plan("default").selections if one.role is Role.HOST]
+    run |= {test for one in hosts for test in one.tests if one.on_platform}
     assert {name.split(":")[0] for name in _NAMES} <= run
+
+
+def _plan(name: str) -> Plan:
+    path = _ROOT / f"configs/plans/{name}.toml"
+    return parse_plan(path.read_text(), str(path), name)
+
+
+def test_the_hosts_side_has_all_cases_of_its_program() -> None:
+    cases = {f"tsm_link:{fixture}.{case}" for fixture, case in _TEST.findall(_source("tsm_link"))}
+    assert cases == {name for name in _NAMES if name.startswith("tsm_link:")}
 
 
 @pytest.mark.parametrize(

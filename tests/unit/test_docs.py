@@ -13,8 +13,7 @@ import pytest
 
 from harness import cli
 from harness.adapters.process import run
-from harness.core.plan import parse_plan
-from harness.core.platform_plan import cells
+from harness.core.plan import matrix, parse_plan
 from harness.layout import KSELFTESTS, REPOSITORY
 
 SPDX = "<!-- SPDX-License-Identifier: GPL-2.0-only -->"
@@ -199,7 +198,7 @@ def where_tests_run(plan_name: str) -> set[str]:
     plan = parse_plan(path.read_text(), str(path), plan_name)
     found = set()
     for one in plan.selections:
-        on = cells(plan.platform, one.axes) if plan.platform and one.on_platform else ()
+        on = [cell for cell in matrix(plan, one) if cell is not None]
         for test in one.tests:
             name = f"{one.role}:{one.collection}:{test}"
             found |= {name, *(f"{name}@{cell.name}" for cell in on)}

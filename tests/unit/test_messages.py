@@ -125,5 +125,5 @@ def test_no_test_is_chosen_names_those_of_the_plan() -> None:
     assert error.message == "-k 'nosuch': selects no test"
     assert "host:tsm:tsm_class" in error.hint
     assert error.hint.count("guest:tsm:dma_api") == 1
-    assert "in model-B+pair, model-A, " in error.hint
+    assert "in model-B+host-binds+pair, model-A, " in error.hint
     assert "guest:tsm:explosion" not in error.hint  # the plan leaves it out

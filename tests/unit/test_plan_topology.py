@@ -177,7 +177,8 @@ def test_the_default_plan_shows_what_the_readme_says() -> None:
     split = "model-N+vtom-0x800000000000"
     assert {f"guest:tsm:{test}@{split}" for test in ("viommu_vtom", "dma_matrix")} <= names
     assert {"guest:tsm:dma_freeze", "host:tsm:tsm_class"} <= names
-    assert "guest:tsm:rebind@model-B+pair" in names
+    assert "guest:tsm:rebind@model-B+host-binds+pair" in names
+    assert "host:tsm:tsm_link@model-B+host-binds+pair" in names
 
 
 def options(*arguments: str) -> RunOptions:
