@@ -196,6 +196,7 @@ def tdi(scenario: Scenario) -> GuestTdi:
     A skip where there is none.
     """
     from harness.machines.tdi import NoTdiError  # noqa: PLC0415
+    from harness.model.kernel import Role  # noqa: PLC0415
 
     try:
         found = scenario.tdi()
@@ -203,7 +204,11 @@ def tdi(scenario: Scenario) -> GuestTdi:
         pytest.skip(exc.message)
     states = scenario.platform.ask(op="state")["tdis"]
     if not states[found.interface]["bound"]:  # an earlier scenario took it away
-        scenario.platform.ask(op="bind", tdi=found.interface)
+        if scenario.platform.cell.by_host:
+            scenario.fresh(Role.GUEST)  # the host's kernel binds it to the next one
+            found = scenario.tdi()
+        else:
+            scenario.platform.ask(op="bind", tdi=found.interface)
     found.must("reset")
     return found
 
