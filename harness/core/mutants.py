@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Mutants of the guest series: patches that each break one thing, and the tests that must notice.
+"""Mutants of our series: patches that each break one thing, and the tests that must notice.
 
 A mutant is a patch as `git format-patch` writes it. Its message names the tests, a line each:
 
     Caught-by: tsm:dma_matrix.trusted.private model-A
     Caught-by: tsm:races
+    Caught-by: host:tsm:tsm_link.link.connect_twice model-B+host-binds+pair
 
-The words are collection:program, the case after a dot (it may hold * and ?; left out: any failure
-of the program), and the cell of the plan's matrix (left out: the plan's own settings, or no
-platform where the plan runs the program without one).
+The words are the role whose kernel is mutated (left out: guest), collection:program, the case
+after a dot (it may hold * and ?; left out: any failure of the program), and the cell of the plan's
+matrix (left out: the plan's own settings, or no platform where the plan runs the program without
+one).
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from harness.core.plan import names_test
-from harness.core.platform_plan import cells
+from harness.core.plan import matrix, names_test
 from harness.errors import UserError
 from harness.model.kernel import Role
 from harness.model.plan import Plan, RepeatPolicy, TestSelection
@@ -29,7 +30,7 @@ from harness.model.results import Outcome, RunResult, TestResult
 
 _TRAILER = re.compile(r"^Caught-by:(.*)$", re.MULTILINE | re.IGNORECASE)
 _WORDS = re.compile(
-    r"(?P<collection>[\w-]+):(?P<program>[\w-]+(?:\.sh)?)(?:\.(?P<case>\S+))?"
+    r"(?:(?P<role>host|guest):)?(?P<collection>[\w-]+):(?P<program>[\w-]+(?:\.sh)?)(?:\.(?P<case>\S+))?"
     r"(?:\s+(?P<cell>model-\S+))?"
 )
 _END_OF_MESSAGE = re.compile(r"^(?:---$|diff --git )", re.MULTILINE)
@@ -47,9 +48,11 @@ class CaughtBy:
     program: str
     case: str = ""
     cell: str = ""  # "" for the plan's own settings
+    role: Role = Role.GUEST
 
     def __str__(self) -> str:
         name = f"{self.collection}:{self.program}"
+        name = f"{self.role}:{name}" if self.role is Role.HOST else name
         name += f".{self.case}" if self.case else ""
         return f"{name} {self.cell}" if self.cell else name
 
@@ -62,6 +65,11 @@ class Mutant:
     subject: str
     where: str
     caught_by: tuple[CaughtBy, ...]
+
+    @property
+    def role(self) -> Role:
+        """Whose kernel it is for: that of all its tests."""
+        return self.caught_by[0].role
 
     def __str__(self) -> str:
         return " ".join([self.name, *map(str, self.caught_by)])
@@ -96,11 +104,18 @@ def parse_mutant(text: str, subject: str, name: str, where: str) -> Mutant:
                 f"{where}: Caught-by:{line}: cannot be read",
                 hint="Caught-by: collection:program[.case] [model-A], see core/mutants.py",
             )
-        named.append(CaughtBy(**{key: value or "" for key, value in words.groupdict().items()}))
+        found = {key: value or "" for key, value in words.groupdict().items()}
+        role = Role(found.pop("role") or Role.GUEST)
+        named.append(CaughtBy(**found, role=role))
     if not named:
         raise UserError(
             f"{where}: no Caught-by line in its message",
             hint="e.g. Caught-by: tsm:dma_matrix.trusted.private",
+        )
+    if len({one.role for one in named}) > 1:
+        raise UserError(
+            f"{where}: Caught-by lines of both roles",
+            hint="a mutant is of one kernel: make two of it",
         )
     return Mutant(name, subject, where, tuple(dict.fromkeys(named)))
 
@@ -131,10 +146,10 @@ def _selection(plan: Plan, wanted: CaughtBy) -> TestSelection:
     for selection in plan.selections:
         if wanted.cell and plan.platform is not None and not selection.on_platform:
             continue
-        here = (selection.role, selection.collection) == (Role.GUEST, wanted.collection)
+        here = (selection.role, selection.collection) == (wanted.role, wanted.collection)
         if here and names_test(selection, wanted.program):
             return selection
-    raise UserError(f"Caught-by: {wanted}: plan {plan.name} has no such test for the guest")
+    raise UserError(f"Caught-by: {wanted}: plan {plan.name} has no such test for the {wanted.role}")
 
 
 def _cell(plan: Plan, wanted: CaughtBy) -> PlatformCell:
@@ -144,7 +159,8 @@ def _cell(plan: Plan, wanted: CaughtBy) -> PlatformCell:
     known = {
         cell.name: cell
         for selection in plan.selections
-        for cell in (plan.platform.base, *cells(plan.platform, selection.axes))
+        for cell in (plan.platform.base, *matrix(plan, selection))
+        if cell is not None
     }
     if wanted.cell not in known:
         raise UserError(
@@ -162,6 +178,7 @@ def _axes_of(cell: PlatformCell) -> tuple[tuple[str, tuple[str | int, ...]], ...
         ("bme_clear", (cell.bme_clear,)),
         ("c_bit", (cell.c_bit,)),
         ("tdis", (cell.tdis,)),
+        *((("binds", (cell.binds,)),) if cell.by_host else ()),
     )
 
 
@@ -217,7 +234,7 @@ def _results(one: CaughtBy, result: RunResult) -> list[TestResult]:
     return [
         test
         for test in result.tests
-        if (test.role, test.collection, test.test) == ("guest", one.collection, one.program)
+        if (test.role, test.collection, test.test) == (one.role, one.collection, one.program)
         and (not one.cell or test.cell == one.cell)
     ]
 

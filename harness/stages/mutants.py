@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The verb `mutants`: does every mutant of the guest series fail the tests that must notice it?
+"""The verb `mutants`: does every mutant of our series fail the tests that must notice it?
 
 First the tests run without any mutant: one that does not pass then says nothing afterwards. Each
-mutant is applied on top of the series and built incrementally in the guest's warm tree. What was
+mutant is applied on top of the series of its role and built incrementally in that role's warm tree.
+Those of the guest run in solo, those of the host in the pair. What was
 found out by the same code stands in mutants.json and is not found out again (--resume).
 """
 
@@ -80,15 +81,15 @@ class MutantJob:
         run: Run | None,
         resume: Path | None = None,
     ) -> None:
-        plan = in_topology(options.plan, Topology.SOLO)
-        self._options = replace(
-            options, plan=plan, topology=Topology.SOLO, expression="", keep=False
-        )
+        self._role = _role(mutants)
+        topology = Topology.SOLO if self._role is Role.GUEST else Topology.PAIR
+        plan = in_topology(options.plan, topology)
+        self._options = replace(options, plan=plan, topology=topology, expression="", keep=False)
         self._mutants = mutants
         self._progress = progress
         self._run: Run = run or (lambda one: MainJob(one, progress).execute())
         self._digests = {one.name: digest_of(Path(one.where).read_bytes()) for one in mutants}
-        self._record = Record(code_digest(self._options))
+        self._record = Record(code_digest(self._options, self._role))
         if resume is not None:
             self.directory = resume
             self._record = _earlier(resume, self._record.code)
@@ -141,7 +142,7 @@ class MutantJob:
         options = replace(
             self._options,
             plan=plan_for(self._options.plan, mutant.caught_by, f"mutant-{mutant.name}"),
-            extra_series=(*self._options.extra_series, (Role.GUEST, Path(mutant.where))),
+            extra_series=(*self._options.extra_series, (self._role, Path(mutant.where))),
             runs_dir=self.directory / mutant.name,
         )
         result = self._run(options)
@@ -174,6 +175,17 @@ class MutantJob:
         killed = sum(f.state is State.KILLED for f in self._findings.values())
         lines.append(f"{killed} of {len(self._mutants)} mutants killed; {self.directory}")
         return "\n".join(lines)
+
+
+def _role(mutants: Sequence[Mutant]) -> Role:
+    """Of all mutants of a job: their kernels are held against the same code."""
+    roles = {mutant.role for mutant in mutants}
+    if len(roles) > 1:
+        raise UserError(
+            "mutants of the host and of the guest: a job is about one of them",
+            hint="choose with -k, or keep them in two directories",
+        )
+    return roles.pop()
 
 
 def _new_directory(runs_dir: Path) -> Path:

@@ -19,12 +19,15 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def code_digest(options: RunOptions) -> str:
-    """Of all but the kernel's source, whose id a run tells. UserError for unreadable files."""
+def code_digest(options: RunOptions, mutated: Role) -> str:
+    """Of all but the kernel's source, whose id a run tells. UserError for unreadable files.
+
+    mutated: whose kernel the mutants are for.
+    """
     roots = [layout.KSELFTESTS, layout.KERNEL_CONFIGS, _PLATFORM]
-    if Role.GUEST not in options.without_builtin:
-        roots.append(layout.SERIES / Role.GUEST.value)
-    roots += [path for role, path in options.extra_series if role is Role.GUEST]
+    if mutated not in options.without_builtin:
+        roots.append(layout.SERIES / mutated.value)
+    roots += [path for role, path in options.extra_series if role is mutated]
     digest = hashlib.sha256(repr((options.plan_text, options.source)).encode())
     for root in roots:
         for path in _files(root):

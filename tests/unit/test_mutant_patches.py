@@ -18,6 +18,7 @@ _PLANS = {
     "tests/mutants": "trust",
     "tests/mutants/freeze": "default",
     "tests/mutants/debug": "debug",
+    "tests/mutants/host": "default",
 }
 _MUTANTS = [
     (plan, mutant) for directory, plan in _PLANS.items() for mutant in load(_ROOT / directory, "")

@@ -116,6 +116,33 @@ def test_a_cell_of_another_entry_may_be_named() -> None:
     assert list(all_cells(plan)) == ["model-B+bme-ignore"]
 
 
+HOST_CELL = "model-B+host-binds+pair"
+
+
+def test_a_mutant_of_the_hosts_kernel_runs_where_the_host_binds() -> None:
+    text = (
+        'title = "t"\ntopology = "pair"\n[platform]\n'
+        '[[tests]]\nrole = "guest"\ncollection = "tsm"\ntests = ["tsm_link"]\nplatform = {}\n'
+        '[[tests]]\nrole = "host"\ncollection = "tsm"\nplatform = { binds = "host" }\n'
+    )
+    made = mutant(f"host:tsm:tsm_link.link.a {HOST_CELL}", f"host:tsm:tsm_link {HOST_CELL}")
+    assert made.role is Role.HOST
+    assert str(made.caught_by[0]) == f"host:tsm:tsm_link.link.a {HOST_CELL}"
+    plan = plan_for(parse_plan(text, "p.toml", "p"), made.caught_by, "m")
+    built = {Role.HOST: ["tsm:tsm_link"], Role.GUEST: ["tsm:tsm_link"]}
+    chosen = choose_tests(plan, built, None)
+    assert [str(test) for test, _ in chosen] == [f"host:tsm:tsm_link@{HOST_CELL}"]
+    guests = result(Outcome.FAIL)
+    assert judge(mutant("tsm:races"), guests).state is State.KILLED
+    assert judge(mutant("host:tsm:races"), guests).state is State.INFRA, "the guest's test is not"
+
+
+def test_a_mutant_is_of_one_kernel() -> None:
+    assert mutant("tsm:races").role is mutant("guest:tsm:races").role is Role.GUEST
+    with pytest.raises(UserError, match="Caught-by lines of both roles"):
+        mutant("tsm:races", "host:tsm:races")
+
+
 def test_unknown_programs_and_cells_are_named() -> None:
     with pytest.raises(UserError, match="no such test"):
         plan_for(PLAN, mutant("tsm:nothing").caught_by, "m")

@@ -11,9 +11,10 @@ import pytest
 
 from harness import cli, commands
 from harness.core import mutants_record
-from harness.core.mutants import Finding, State
+from harness.core.mutants import CaughtBy, Finding, Mutant, State
 from harness.core.mutants_record import Record
 from harness.errors import UserError
+from harness.model.kernel import Role
 from harness.model.options import RunOptions
 from harness.model.results import (
     KernelRecord,
@@ -166,13 +167,22 @@ def test_a_record_survives_its_file() -> None:
     assert json.loads(text)["mutants"][0]["state"] == "survived"
 
 
+def test_a_job_is_about_one_kernel(tmp_path: Path) -> None:
+    mutants = [
+        Mutant(role.value, "s", str(tmp_path), (CaughtBy("tsm", "races", role=role),))
+        for role in Role
+    ]
+    with pytest.raises(UserError, match="mutants of the host and of the guest"):
+        MutantJob(options(tmp_path), mutants, RecordedProgress(), None)
+
+
 def test_code_is_series_kselftests_and_what_the_user_added(tmp_path: Path) -> None:
     plain = options(tmp_path)
     extra = tmp_path / "mine.patch"
     extra.write_text("one")
     argv = ["mutants", "--series", f"guest={extra}"]
     with_extra = commands.run_options(cli.parse(argv), argv)
-    before = code_digest(with_extra)
-    assert code_digest(plain) == code_digest(options(tmp_path)) != before
+    before = code_digest(with_extra, Role.GUEST)
+    assert code_digest(plain, Role.GUEST) == code_digest(options(tmp_path), Role.GUEST) != before
     extra.write_text("two")
-    assert code_digest(with_extra) != before
+    assert code_digest(with_extra, Role.GUEST) != before
