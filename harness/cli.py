@@ -164,7 +164,7 @@ def _add_run(verbs: _Verbs) -> None:
 def _add_mutants(verbs: _Verbs) -> None:
     mutants = verbs.add_parser(
         "mutants",
-        help="break the guest series one check at a time: do the tests notice?",
+        help="break our series one check at a time: do the tests notice?",
         epilog=_codes(
             "all mutants were killed",
             "a mutant survived or is broken, or a test fails without one",

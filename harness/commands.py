@@ -197,7 +197,7 @@ def run(arguments: argparse.Namespace, command: Sequence[str]) -> int:
 
 
 def mutants(arguments: argparse.Namespace, command: Sequence[str]) -> int:
-    """Every mutant of the guest series; 0 when all were killed."""
+    """Every mutant of our series, of one role; 0 when all were killed."""
     options = run_options(arguments, command)
     from harness.stages.mutants import MutantJob, load  # noqa: PLC0415
     from harness.terminal import TerminalProgress  # noqa: PLC0415
