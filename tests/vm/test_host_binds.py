@@ -7,6 +7,7 @@ What the host takes away while the guest holds mappings, looked at from both sid
 from __future__ import annotations
 
 import errno
+import threading
 import time
 
 import pytest
@@ -14,14 +15,16 @@ import pytest
 from harness.core.assignment import connect
 from harness.machines.platform_process import PlatformProcess
 from harness.machines.remote import RemoteMachine
-from harness.machines.tdi import GuestTdi
+from harness.machines.tdi import Answer, GuestTdi
 from harness.model.kernel import Role
 from harness.stages.scenario import Scenario
 
 pytestmark = pytest.mark.tdisp(plan="default", cell="model-B+host-binds+pair")
 
 SIZE = 64 << 10
+LARGE = 4 << 20
 STATUS_DONE = 2
+ABORTED = 21  # docs/platform.md
 ENDS_S = 60  # a VMM that was killed, with all that it had pinned
 DRIVER = "/sys/bus/pci/drivers/tdisp-emu-link"
 # $d: the function 0 of the TDIs, $p: the host's port; both as directories of sysfs
@@ -105,6 +108,37 @@ def test_disconnected_in_use(
     assert on(host, "cat $d/tsm/connect").startswith("tsm")
     assert on(host, "cat $d/tsm/bound") == ""
     assert tdi.ask("lock").rc == -errno.ENOTCONN
+    works_in_another_guest(scenario, host, platform)
+
+
+def test_disconnected_while_dma_is_under_way(
+    scenario: Scenario, host: RemoteMachine, platform: PlatformProcess, tdi: GuestTdi
+) -> None:
+    """The transfer that it hits fails, or the next one; nothing hangs, on either side."""
+    tdi.trusted()
+    slot = tdi.must(f"map dma_alloc_attrs {LARGE}")["slot"]
+    done: list[Answer] = []
+
+    def until_it_fails() -> None:
+        while not done or done[-1].number("done") == LARGE:
+            done.append(tdi.must(f"dma write {slot} {LARGE}"))
+
+    worker = threading.Thread(target=until_it_fails)
+    worker.start()
+    time.sleep(1.0)
+    scenario.announce("any", tdi=tdi.interface)
+    on(host, "cat $d/tsm/connect > $d/tsm/disconnect")
+    worker.join(120)
+    assert not worker.is_alive()
+    assert len(done) > 1
+    if done[-1].number("reason") == ABORTED:
+        # it was under way, which is no fault of a TLP; the next one is
+        assert tdi.must(f"dma write {slot} {LARGE}").number("done") == 0
+    assert known(platform, tdi)["state"] == "UNLOCKED"
+    tdi.must(f"unmap {slot}")
+    tdi.must("unbind")
+    tdi.must("unlock")
+    host.run(connect(), timeout_s=60, check=True)
     works_in_another_guest(scenario, host, platform)
 
 
