@@ -40,7 +40,7 @@ FAULTS = {
         "",
     ),
     "flood_100_mb": ("echo 1..1; head -c 100000000 /dev/zero", Outcome.TIMEOUT, ""),
-    "kills_sshd": ("pkill -9 sshd; sleep 60", Outcome.FAIL, "SSH"),
+    "kills_sshd": ("pkill -9 dropbear; sleep 60", Outcome.FAIL, "SSH"),
     "panics": ("echo c > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, "panic"),
     "reboots": ("echo b > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, "reset"),
     "powers_off": ("echo o > /proc/sysrq-trigger; sleep 60", Outcome.CRASH, ""),
