@@ -19,6 +19,7 @@ export PATH
 bb=/usr/bin/busybox
 seed=/run/tdisp
 sshd_pid=
+announcing=none
 
 say() {
 	echo "tdisp-harness: $*" > /dev/console
@@ -147,8 +148,9 @@ say "init of kernel $release"
 seeded=
 read_seed && seeded=yes
 while :; do
-	# -s: keys only. -W: what an upload may send before it is answered
-	/usr/sbin/dropbear -F -E -s -P "" -p 22 -W 1048576 -r "$seed/ssh_host_key" -D "$seed" \
+	# -s: keys only. -W: what an upload may send before it is answered. env: this shell has the
+	# signals of the keyboard ignored in the background, and what sshd starts would inherit that
+	env --default-signal=INT,QUIT /usr/sbin/dropbear -F -E -s -P "" -p 22 -W 1048576 -r "$seed/ssh_host_key" -D "$seed" \
 		< /dev/null > /dev/console 2>&1 &
 	sshd_pid=$!
 	if [ -n "$seeded" ]; then
@@ -158,7 +160,8 @@ while :; do
 		mount_rest
 		seeded=
 	fi
-	announce &
+	# one at a time: a sshd that cannot start does so every second
+	kill -0 "$announcing" 2> /dev/null || { announce & announcing=$!; }
 	read_ahead &
 	# `wait` reaps every child, also those that PID 1 inherits
 	while kill -0 "$sshd_pid" 2> /dev/null; do wait "$sshd_pid"; done

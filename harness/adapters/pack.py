@@ -8,7 +8,7 @@ import io
 import os
 import tarfile
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 
 def pack(directory: Path, archive: Path, leave_out: frozenset[str] = frozenset()) -> int:
@@ -47,7 +47,7 @@ def pack(directory: Path, archive: Path, leave_out: frozenset[str] = frozenset()
 def moved(archive: Path, directory: str, leave_out: Collection[str]) -> bytes:
     """A tar.gz of what is in a tar.gz, below `directory`; packed in haste.
 
-    leave_out: entries left out, with what is below them, by their names in `archive`.
+    leave_out: entries left out, by their names in `archive`.
     """
     buffer = io.BytesIO()
     with (
@@ -55,9 +55,9 @@ def moved(archive: Path, directory: str, leave_out: Collection[str]) -> bytes:
         tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as target,
     ):
         for entry in source:
-            above = PurePosixPath(entry.name).parents
-            if entry.name not in leave_out and not any(str(p) in leave_out for p in above):
+            if entry.name not in leave_out:
                 data = source.extractfile(entry) if entry.isreg() else None
                 entry.name = f"{directory}/{entry.name}"
+                entry.pax_headers = {}  # which would hold the old name, if it is a long one
                 target.addfile(entry, data)
     return buffer.getvalue()

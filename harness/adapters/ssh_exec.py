@@ -40,10 +40,10 @@ class Limits:
 
 
 class Exchange:
-    """A command and what came of it. pid: leader of its process group, 0 until known.
+    """A command and what came of it. pid: of the login shell, 0 until known.
 
-    sshd gives each command a session of its own, led by the login shell. The shell tells its pid in
-    the first line of stderr, which is taken out again.
+    The login shell tells its pid in the first line of stderr, which is taken out again. OpenSSH
+    makes it the leader of a session.
     """
 
     def __init__(self, command: str, stdin: Readable, limits: Limits) -> None:

@@ -121,7 +121,8 @@ def huge_pages(memory_mib: int) -> int:
 
 def reserve(count: int) -> str:
     """Shell that makes huge pages and prints how many there are."""
-    wanted = f'echo {count} > "$pages"; read -r have < "$pages"'
+    # cat: dash reads a byte at a time, and numbers in /proc/sys end after the first read
+    wanted = f'echo {count} > "$pages"; have=$(cat "$pages")'
     return f"""
 pages=/proc/sys/vm/nr_hugepages
 {wanted}

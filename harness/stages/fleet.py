@@ -253,9 +253,11 @@ class Fleet:
         try:
             self.discard(Role.HOST)
         finally:
-            if self.platform is not None:
-                self.platform.end()
-            self._pool.shutdown(cancel_futures=True)
+            try:
+                if self.platform is not None:
+                    self.platform.end()
+            finally:
+                self._pool.shutdown(cancel_futures=True)
 
     def how_to_reach(self) -> list[str]:
         """For --keep and boot: write ssh-<machine>.json and tell the commands."""
@@ -318,7 +320,8 @@ class Fleet:
 
     def _kit(self, role: Role) -> Future[selftest.Kit]:
         """The role's kselftests, packed once, while its first machine boots."""
-        if role not in self._kits:
+        made = self._kits.get(role)
+        if made is None or (made.done() and made.exception() is not None):
             first = not self._kits
             build, wanted = self._builds[role], self.wanted.get(role)
             modules = not self._deploys(role)

@@ -99,14 +99,12 @@ def kit(build: KernelBuild, wanted: Collection[str] | None = None, *, modules: b
     """The build's kselftests; its modules too, for a machine that was not deployed to.
 
     wanted: "collection:test" lines, when only these will run: the other programs, a megabyte each,
-    and the other collections stay here.
+    stay here.
     """
     listed = kselftest_list(build)
     here = tuple(line for line in listed if wanted is None or line in wanted)
-    programs = {line.replace(":", "/", 1) for line in listed if line not in here}
-    collections = {line.partition(":")[0] for line in listed}
-    collections -= {line.partition(":")[0] for line in here}
-    archive = pack.moved(build.kselftests, _REMOTE.lstrip("/"), programs | collections)
+    unwanted = {line.replace(":", "/", 1) for line in listed if line not in here}
+    archive = pack.moved(build.kselftests, _REMOTE.lstrip("/"), unwanted)
     if modules:
         archive += build.modules.read_bytes()
     return Kit(archive, here)
@@ -127,14 +125,13 @@ def script(test: TestId, markers: tuple[str, str], nonce: str, timeout_s: float)
     begin, end = (shlex.quote(f"<5>{marker}") for marker in markers)
     # through cat: runner.sh appends to /dev/stdout, and sshd's socket cannot be opened by name
     return f"""(cd {_REMOTE} || exit 125
-read -r before < /proc/sys/kernel/tainted
+before=$(cat /proc/sys/kernel/tainted)
 echo {begin} > /dev/kmsg
 ./run_kselftest.sh -o {max(1, round(timeout_s))} -t {name} 2>&1
 status=$?
 echo {end} > /dev/kmsg
-read -r after < /proc/sys/kernel/tainted
 echo
-echo "{nonce} status=$status taint=$before,$after") < /dev/null 2>&1 | cat
+echo "{nonce} status=$status taint=$before,$(cat /proc/sys/kernel/tainted)") < /dev/null 2>&1 | cat
 """
 
 
@@ -216,7 +213,8 @@ def _execute(
     text = script(test, markers, nonce, timeout_s)
     _mark(settings.beside, markers[0])
     limit_s = timeout_s + _GRACE_S * settings.speed
-    result = machine.run("exec sh", timeout_s=limit_s, stdin=text.encode())
+    # a session of its own: what a program does to its process group must not reach sshd
+    result = machine.run("exec setsid -w sh", timeout_s=limit_s, stdin=text.encode())
     output, status, taint = _split_status(result.stdout, nonce)
     end, what = MachineEnd.ALIVE, ""
     lines: tuple[str, ...] = ()

@@ -90,6 +90,13 @@ def test_timeout_ends_the_remote_process_group(ssh: SshConnection) -> None:
     assert not sleeping(f"7{mark}")
 
 
+def test_long_command(ssh: SshConnection) -> None:
+    result = ssh.run(f"# {'x' * 20000}\nread -r line; echo got:$line", timeout_s=20)
+    assert (result.exit_status, result.stdout) == (0, b"got:\n")
+    with pytest.raises(MachineError, match="a command of 20000 characters and an input"):
+        ssh.run("x" * 20000, timeout_s=20, stdin=b"input")
+
+
 def sleeping(argument: str) -> list[int]:
     found = []
     for process in psutil.process_iter(["cmdline"]):

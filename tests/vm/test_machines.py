@@ -94,6 +94,17 @@ def test_sshd_killed_comes_back(make_vm: MakeVm, spec: VmSpec) -> None:
     assert machine.run("echo back", timeout_s=20).stdout == b"back\n"
 
 
+def test_what_commands_may_rely_on(make_vm: MakeVm, spec: VmSpec) -> None:
+    """As under OpenSSH: no signal ignored, long commands, and a time limit that ends all of it."""
+    machine = make_vm(spec)
+    machine.start()
+    ignored = machine.run("grep SigIgn /proc/self/status", timeout_s=20).stdout.split()[1]
+    assert int(ignored, 16) == 0
+    assert machine.run(f"# {'x' * 20000}\necho long", timeout_s=20).stdout == b"long\n"
+    assert machine.run("(sleep 7123; true) & sleep 7123; true", timeout_s=2).timed_out
+    assert wait_until(lambda: machine.run("pgrep -x sleep", timeout_s=20).exit_status == 1)
+
+
 def test_panic_under_a_command(make_vm: MakeVm, spec: VmSpec) -> None:
     machine = make_vm(spec)
     machine.start()
