@@ -149,9 +149,10 @@ seeded=
 read_seed && seeded=yes
 while :; do
 	# -s: keys only. -W: what an upload may send before it is answered. env: this shell has the
-	# signals of the keyboard ignored in the background, and what sshd starts would inherit that
-	env --default-signal=INT,QUIT /usr/sbin/dropbear -F -E -s -P "" -p 22 -W 1048576 -r "$seed/ssh_host_key" -D "$seed" \
-		< /dev/null > /dev/console 2>&1 &
+	# signals of the keyboard ignored in the background, and what sshd starts would inherit that.
+	# By its path, as this shell has an env of its own, which cannot do it
+	/usr/bin/env --default-signal=INT,QUIT /usr/sbin/dropbear -F -E -s -P "" -p 22 -W 1048576 \
+		-r "$seed/ssh_host_key" -D "$seed" < /dev/null > /dev/console 2>&1 &
 	sshd_pid=$!
 	if [ -n "$seeded" ]; then
 		network_up

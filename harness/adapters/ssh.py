@@ -254,12 +254,15 @@ class SshConnection:
         """End a command on the machine: its process group where it leads one, and its descendants.
 
         OpenSSH gives a command a session of its own; under dropbear its group is that of the
-        connection. Processes that left both the group and their parent stay.
+        connection. Processes that left both the group and their parent stay. pkill: the kill of
+        dash takes no group after "--".
         """
         command = f"""
 below() {{ echo "$1"; for child in $(pgrep -P "$1"); do below "$child"; done; }}
 all=$(below {leader})
-kill -TERM -- -{leader} $all; sleep 0.3; kill -KILL -- -{leader} $all $(below {leader})
+pkill -TERM -g {leader}; kill -TERM $all
+sleep 0.3
+pkill -KILL -g {leader}; kill -KILL $all $(below {leader})
 """
         with contextlib.suppress(MachineError, OSError, EOFError, paramiko.SSHException):
             channel = self.open_session(5.0)
